@@ -1,0 +1,34 @@
+"""3D rotary position embedding over (time, row, column) of the latent grid (paper section 2.2).
+
+The head's channels are split 2/8 for time, 3/8 for rows and 3/8 for columns (16/24/24 of 64), every part even; pairs of
+neighbouring channels are rotated, in float32. Positions are the plain integer grid (our choice: the paper is silent).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def axis_split(head_width: int) -> tuple[int, int, int]:
+    """Channels for (time, row, column): even each, summing to the head width. 64 -> (16, 24, 24), 72 -> (20, 26, 26)."""
+    space = 2 * (3 * head_width // 16)
+    return head_width - 2 * space, space, space
+
+
+def rope_table(coords: Tensor, head_width: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for tokens at ``coords`` (N, 3) int: two float32 tensors (N, head_width / 2)."""
+    angles = []
+    for axis, channels in enumerate(axis_split(head_width)):
+        exponent = torch.arange(0, channels, 2, dtype=torch.float32, device=coords.device) / channels
+        angles.append(coords[:, axis, None].float() * base**-exponent)
+    angle = torch.cat(angles, dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotates neighbouring channel pairs of ``x`` (N, heads, head_width); result in the type of ``x``."""
+    cos, sin = (t[:, None, :].to(torch.promote_types(x.dtype, torch.float32)) for t in table)
+    even, odd = x.to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
