@@ -71,7 +71,9 @@ class WordEncoder:
         rows = [_word_vector(sequence[0], self.width)]
         for position, (before, word) in enumerate(zip(sequence, sequence[1:], strict=False), start=1):
             pair = _word_vector(f"{before} {word}", self.width)
-            rows.append(_word_vector(word, self.width) + 0.5 * pair + 0.5 * _position_vector(position, self.width))
+            rows.append(
+                _word_vector(word, self.width) + 0.5 * pair + 0.5 * _position_vector(position, self.width)
+            )
         return torch.from_numpy(np.stack(rows))
 
 

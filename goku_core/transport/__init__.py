@@ -5,4 +5,12 @@ from goku_core.transport.rectified_flow import RectifiedFlow
 from goku_core.transport.solvers import SOLVERS, integrate, time_grid
 from goku_core.transport.timesteps import shift_time, timestep_of_uniform
 
-__all__ = ["SOLVERS", "RectifiedFlow", "guided", "integrate", "shift_time", "time_grid", "timestep_of_uniform"]
+__all__ = [
+    "SOLVERS",
+    "RectifiedFlow",
+    "guided",
+    "integrate",
+    "shift_time",
+    "time_grid",
+    "timestep_of_uniform",
+]

@@ -1,0 +1,19 @@
+"""Stage `vae`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from goku_core.vae.request import VaeRequest as Request
+
+if TYPE_CHECKING:
+    from goku_core.pipeline.context import Context
+    from goku_core.vae.report import Report
+
+__all__ = ["Request", "run"]
+
+
+def run(request: Request, context: Context) -> Report:
+    from goku_core.vae.stage import run as body
+
+    return body(request, context)

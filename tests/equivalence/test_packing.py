@@ -7,7 +7,9 @@ from goku_core.models import Goku, GokuConfig
 from goku_core.models.patches import grid_coords, to_latent, to_tokens
 from goku_core.models.text import WordEncoder, pack_texts
 
-CONFIG = GokuConfig(depth=2, width=48, heads=3, ffn=96, latent_channels=4, text_width=16, image_condition=True)
+CONFIG = GokuConfig(
+    depth=2, width=48, heads=3, ffn=96, latent_channels=4, text_width=16, image_condition=True
+)
 
 
 def random_model(config: GokuConfig = CONFIG) -> Goku:
@@ -38,7 +40,13 @@ def run(model: Goku, samples: list[dict[str, torch.Tensor]]) -> torch.Tensor:
 
     join = {name: torch.cat([s[name] for s in samples]) for name in samples[0]}
     return model(
-        join["tokens"], join["coords"], bounds("tokens"), join["time"], join["text"], bounds("text"), join["condition"]
+        join["tokens"],
+        join["coords"],
+        bounds("tokens"),
+        join["time"],
+        join["text"],
+        bounds("text"),
+        join["condition"],
     )
 
 

@@ -1,0 +1,125 @@
+"""Parameters of stage `train`: the network and the curriculum of phases (paper section 2.4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FROM_SCRATCH = "vae"
+
+
+class Transport(BaseModel):
+    """How training times are drawn (our choices: the paper is silent)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    law: Literal["uniform", "logit-normal"] = Field("logit-normal", description="law of the training time t")
+    location: float = Field(0.0, description="mean of the normal (logit-normal only)")
+    scale: float = Field(1.0, gt=0, description="deviation of the normal (logit-normal only)")
+    shift: float = Field(1.0, gt=0, description="> 1 moves times towards noise, for long sequences")
+
+
+class Sampling(BaseModel):
+    """How previews and evaluations sample from the phase's model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(24, ge=1, description="solver steps")
+    solver: Literal["euler", "midpoint", "heun"] = Field("euler", description="solver")
+    guidance: float = Field(3.0, ge=0, description="classifier-free guidance scale; 1 is none")
+    shift: float = Field(1.0, gt=0, description="> 1 spends more steps near noise")
+
+
+class Phase(BaseModel):
+    """One leg of the curriculum."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    init_from: str = Field(
+        description='name of the phase it continues, or "vae" for a new network over this latent space'
+    )
+    resolution: str = Field(description="name of a resolution of `precompute`")
+    steps: int = Field(ge=1, description="optimizer steps")
+    images: float = Field(1.0, ge=0, description="share of pictures among samples, against `clips`")
+    clips: float = Field(0.0, ge=0, description="share of clips among samples, against `images`")
+    tokens: int = Field(2048, ge=16, description="token budget of a step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    warmup: int = Field(50, ge=0, description="steps of linear warm-up")
+    image_condition: bool = Field(False, description="image-to-video: the first frame is given")
+
+    @model_validator(mode="after")
+    def _mix_is_not_empty(self) -> Phase:
+        if self.images + self.clips <= 0:
+            raise ValueError("images and clips are both 0: at least one of them must be above 0")
+        if self.image_condition and self.clips <= 0:
+            raise ValueError(
+                "image_condition needs clips above 0: there is no first frame to continue in a picture"
+            )
+        return self
+
+
+class Model(BaseModel):
+    """The network: a named size, or `custom` with its own numbers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["nano", "1b", "2b", "8b", "2b-h128", "8b-h128", "custom"] = Field(
+        "nano", description="size by name"
+    )
+    depth: int | None = Field(None, ge=1, description="layers (custom only)")
+    width: int | None = Field(None, ge=16, description="model width (custom only)")
+    heads: int | None = Field(None, ge=1, description="attention heads (custom only)")
+    ffn: int | None = Field(None, ge=16, description="width of the feed-forward layer (custom only)")
+
+    @model_validator(mode="after")
+    def _custom_is_complete(self) -> Model:
+        numbers = (self.depth, self.width, self.heads, self.ffn)
+        if self.name == "custom" and None in numbers:
+            raise ValueError("name: custom needs depth, width, heads and ffn")
+        if self.name != "custom" and any(n is not None for n in numbers):
+            raise ValueError(f"depth, width, heads and ffn belong to name: custom; {self.name} has its own")
+        if self.name == "custom" and (self.width % self.heads or (self.width // self.heads) % 2):
+            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+        return self
+
+
+class TrainRequest(BaseModel):
+    """The curriculum: phases in order; each names the one it continues."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Model = Field(default_factory=Model)
+    phases: dict[str, Phase] = Field(min_length=1, description="by name, in order")
+    transport: Transport = Field(default_factory=Transport)
+    sampling: Sampling = Field(default_factory=Sampling)
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: matrices by Muon, the rest by AdamW"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights")
+    text_dropout: float = Field(0.1, ge=0, le=1, description="share of samples that get the null text")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    log_every: int = Field(20, ge=1, description="steps between log entries")
+    previews: list[str] = Field(default_factory=list, description="prompts sampled after every phase")
+
+    @model_validator(mode="after")
+    def _phases_continue_earlier_ones(self) -> TrainRequest:
+        known = {FROM_SCRATCH}
+        for name, phase in self.phases.items():
+            if name == FROM_SCRATCH or not name.replace("_", "").isalnum():
+                raise ValueError(
+                    f'phase name "{name}": letters, digits and underscores, and not "{FROM_SCRATCH}"'
+                )
+            if phase.init_from not in known and len(self.phases) > 1:
+                allowed = ", ".join(sorted(known))
+                raise ValueError(
+                    f'phases.{name}.init_from: "{phase.init_from}" is no earlier phase; allowed: {allowed}'
+                )
+            known.add(name)
+        return self
+
+    def for_phase(self, name: str) -> TrainRequest:
+        """The same request with this phase alone: what one training run depends on."""
+        return self.model_copy(update={"phases": {name: self.phases[name]}})
