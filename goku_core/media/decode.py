@@ -1,0 +1,226 @@
+"""The one decode path: frames of a span, a clip sampled at a rate, a picture. Pixels are uint8 RGB, upright.
+
+Spans are integers in the stream's own time base, end exclusive. Reading goes forward only, after at most one
+seek to the key frame before the span: decoders that are asked to jump back return stale frames. Downscaling
+averages areas (OpenCV ``INTER_AREA``), which neither rings nor aliases. Pixels are taken as square: a sample
+aspect ratio other than 1:1 is not applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goku_core.media.probe import MAX_PIXELS, MediaError, open_container, plain, video_stream
+
+_GREY_PLANE = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")
+
+
+class Frame:
+    """One decoded frame. Pixels are converted when asked for, so that an unused frame costs nothing."""
+
+    __slots__ = ("_frame", "pts", "time_base")
+
+    def __init__(self, frame: Any, pts: int, time_base: Fraction) -> None:
+        self._frame = frame
+        self.pts = pts
+        self.time_base = time_base
+
+    @property
+    def seconds(self) -> float:
+        return float(self.pts * self.time_base)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as shown, after rotation."""
+        height, width = self._frame.height, self._frame.width
+        return (width, height) if self._frame.rotation % 180 else (height, width)
+
+    def rgb(self, height: int | None = None, width: int | None = None) -> np.ndarray:
+        """uint8 (H, W, 3). With a size: exactly that size, the whole frame, proportions not kept."""
+        return self._finish(self._frame.to_ndarray(format="rgb24"), height, width)
+
+    def grey(self, height: int | None = None, width: int | None = None) -> np.ndarray:
+        """Luma, uint8 (H, W). For the usual formats the stored plane itself: no colour conversion is paid."""
+        frame = self._frame
+        if frame.format.name in _GREY_PLANE:
+            plane = frame.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            image = rows[: frame.height, : frame.width]
+        else:
+            image = frame.to_ndarray(format="gray")
+        return self._finish(image, height, width)
+
+    def _finish(self, image: np.ndarray, height: int | None, width: int | None) -> np.ndarray:
+        # Resize before turning: the smaller picture is the cheaper one to turn.
+        turns = round(self._frame.rotation / 90) % 4
+        if height is not None and width is not None:
+            image = resize(image, *((width, height) if turns % 2 else (height, width)))
+        return np.ascontiguousarray(np.rot90(image, turns) if turns else image)
+
+
+def frames(
+    path: str | Path, start_pts: int | None = None, end_pts: int | None = None, threads: int = 1
+) -> Iterator[Frame]:
+    """Frames with ``start_pts <= pts < end_pts`` in the order they are shown.
+
+    Raises `MediaError` ("unreadable", "no-video", "truncated" when packets are damaged or end too early).
+    """
+    decoded = _decode(path, start_pts, threads)
+    first = next(decoded, None)
+    if first is not None and start_pts is not None and first.pts > start_pts:
+        # The seek landed behind its aim (loosely indexed containers), or nothing is there: read from the top.
+        decoded.close()
+        decoded = _decode(path, None, threads)
+        first = next(decoded, None)
+    for frame in chain([] if first is None else [first], decoded):
+        if end_pts is not None and frame.pts >= end_pts:
+            return
+        if start_pts is None or frame.pts >= start_pts:
+            yield frame
+
+
+def _decode(path: str | Path, aim: int | None, threads: int) -> Generator[Frame, None, None]:
+    """All frames from the key frame at or before ``aim``, timestamps rising."""
+    import av
+
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "SLICE" if threads == 1 else "AUTO"
+        time_base = Fraction(stream.time_base)
+        last: int | None = None
+        try:
+            if aim is not None and aim > (stream.start_time or 0):
+                container.seek(aim, stream=stream, backward=True)
+            for frame in container.decode(stream):
+                if frame.width * frame.height > MAX_PIXELS:
+                    raise MediaError("too-large", f"a frame of {frame.width}x{frame.height} pixels")
+                pts = frame.pts if frame.pts is not None else frame.dts
+                if pts is None or (last is not None and pts <= last):
+                    continue  # no place in time: cannot belong to a span
+                last = pts
+                yield Frame(frame, pts, time_base)
+        except av.error.FFmpegError as error:
+            at = "the start" if last is None else f"{float(last * time_base):.2f} s"
+            raise MediaError("truncated", f"decoding stopped after {at}: {plain(error)}") from error
+
+
+def read_clip(
+    path: str | Path,
+    start_pts: int,
+    end_pts: int,
+    fps: float,
+    count: int,
+    height: int,
+    width: int,
+    first: float = 0.0,
+    threads: int = 1,
+) -> np.ndarray:
+    """uint8 (T, height, width, 3), T <= count: what the screen shows ``first + k / fps`` s into the span.
+
+    Frames are scaled to cover (height, width) and cropped at the centre. T is smaller than ``count`` where
+    the span is too short. A source slower than ``fps`` repeats frames. No frame outside the span is shown.
+
+    Raises `MediaError`: see `frames`, and "truncated" when the span holds no frame at all.
+    """
+    if fps <= 0 or count < 1 or height < 1 or width < 1 or first < 0:
+        raise ValueError(
+            f"need fps, count, sides > 0, first >= 0; got {fps}, {count}, {height}x{width}, {first}"
+        )
+    clip: list[np.ndarray] = []
+    shown: Frame | None = None
+    targets: list[int] = []
+    for frame in frames(path, start_pts, end_pts, threads):
+        if not targets:
+            targets = _targets(start_pts, end_pts, fps, count, first, frame.time_base)
+            if not targets:
+                break
+        # The frame on the screen at a moment is the last one whose timestamp is not after it.
+        while len(clip) < len(targets) and frame.pts > targets[len(clip)]:
+            clip.append(cover((shown or frame).rgb(), height, width))
+        shown = frame
+        if len(clip) == len(targets):
+            break
+    if shown is None:
+        raise MediaError("truncated", f"no frame between timestamps {start_pts} and {end_pts}")
+    if len(clip) < len(targets):
+        rest = cover(shown.rgb(), height, width)
+        clip += [rest] * (len(targets) - len(clip))
+    return np.stack(clip) if clip else np.empty((0, height, width, 3), np.uint8)
+
+
+def _targets(start: int, end: int, fps: float, count: int, first: float, time_base: Fraction) -> list[int]:
+    """Sampling moments in ticks, to the nearest one: millisecond containers round their frames too."""
+    rate = Fraction(fps).limit_denominator(100_000)
+    offset = Fraction(first).limit_denominator(1_000_000)
+    moments = (start + round((offset + k / rate) / time_base) for k in range(count))
+    return [moment for moment in moments if moment < end]
+
+
+def read_image(path: str | Path, height: int | None = None, width: int | None = None) -> np.ndarray:
+    """uint8 (H, W, 3), EXIF rotation applied, transparency laid on white. With a size: see `cover`.
+
+    Raises `MediaError` ("empty", "unreadable", "truncated", "too-large").
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path)
+    if path.stat().st_size == 0:
+        raise MediaError("empty", "the file has zero bytes")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MediaError("too-large", f"{image.width}x{image.height} pixels")
+            image.load()
+            pixels = _pixels(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise MediaError("unreadable", "not a picture file that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise MediaError("too-large", str(error)) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        error_class = "truncated" if "truncated" in str(error).lower() else "unreadable"
+        raise MediaError(error_class, f"the picture does not decode: {plain(error)}") from error
+    return pixels if height is None or width is None else cover(pixels, height, width)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits of grey
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.array(image.convert("RGB"))
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area averaging when shrinking, bilinear when growing. uint8 (H, W[, 3]) to (height, width[, 3])."""
+    import cv2
+
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale so that (height, width) is covered, then cut the centre out. Proportions are kept."""
+    rows, columns = image.shape[:2]
+    # Crop first, in source pixels: the same picture as scaling first, and only what remains is scaled.
+    if rows * width > columns * height:
+        keep = max(1, round(columns * height / width))
+        top = (rows - keep) // 2
+        image = image[top : top + keep]
+    else:
+        keep = max(1, round(rows * width / height))
+        left = (columns - keep) // 2
+        image = image[:, left : left + keep]
+    return np.ascontiguousarray(resize(image, height, width))
