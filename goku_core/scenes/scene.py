@@ -1,0 +1,261 @@
+"""What a scene holds and how scenes are sampled.
+
+Units: x is a fraction of the picture's width, y and size are fractions of its height; size is the side of the
+square that encloses the thing. Layouts are made for 16:9, the aspect of every training resolution of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from goku_core.scenes.vocabulary import COLORS, DIRECTIONS, RELATIONS, SHAPES, TASKS, ZOOMS
+
+ASPECT = 16 / 9
+MARGIN = 0.05  # free border, in heights
+GAP = 0.08  # least free space between two things, in heights
+BACKGROUNDS = ("plain", "vertical", "horizontal", "stripes", "blotches")
+ZOOM_FACTOR = 1.6  # change of size over a whole shot
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One coloured shape; x in widths, y and size (side of the enclosing square) in heights."""
+
+    shape: str
+    color: str
+    x: float
+    y: float
+    size: float
+
+
+@dataclass(frozen=True)
+class Background:
+    """Low-saturation ground of low spatial frequency. ``phase`` 0..1 shifts stripes, ``seed`` picks blotches."""
+
+    kind: str
+    first: tuple[int, int, int]
+    second: tuple[int, int, int]
+    phase: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the scene changes in time.
+
+    kind   "none", a direction ("left", "right", "up", "down") or a zoom ("in", "out")
+    speed  left/right: widths per second; up/down: heights per second; zoom: logarithm of scale per second
+    """
+
+    kind: str = "none"
+    speed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things in the order in which a caption names them. ``relation``: the first thing to the second."""
+
+    task: str
+    things: tuple[Thing, ...]
+    background: Background
+    motion: Motion = Motion()
+    relation: str | None = None
+
+    def things_at(self, time: float) -> tuple[Thing, ...]:
+        """The things after ``time`` seconds of the scene's motion."""
+        kind, way = self.motion.kind, self.motion.speed * time
+        if kind in ZOOMS:
+            scale = self.scale_at(time)
+            return tuple(
+                replace(t, x=0.5 + (t.x - 0.5) * scale, y=0.5 + (t.y - 0.5) * scale, size=t.size * scale)
+                for t in self.things
+            )
+        dx = {"left": -way, "right": way}.get(kind, 0.0)
+        dy = {"up": -way, "down": way}.get(kind, 0.0)
+        return tuple(replace(t, x=t.x + dx, y=t.y + dy) for t in self.things)
+
+    def scale_at(self, time: float) -> float:
+        """Magnification of the camera after ``time`` seconds; 1 for scenes without zoom."""
+        if self.motion.kind not in ZOOMS:
+            return 1.0
+        sign = 1.0 if self.motion.kind == "in" else -1.0
+        return math.exp(sign * self.motion.speed * time)
+
+
+def sample_background(
+    rng: np.random.Generator, *, textured: bool = False, unlike: Background | None = None
+) -> Background:
+    """A ground of mid-tone, slightly tinted greys.
+
+    ``textured`` leaves out the plain ones. ``unlike``: differs from that one by at least 45 grey levels, as
+    the grounds of two shots do.
+    """
+    kinds = BACKGROUNDS[1:] if textured else BACKGROUNDS
+    while True:
+        kind = kinds[rng.integers(len(kinds))]
+        level = float(rng.uniform(84, 184))
+        first = _tint(rng, level)
+        second = _tint(rng, float(np.clip(level + rng.choice((-1, 1)) * rng.uniform(16, 34), 76, 192)))
+        found = Background(kind, first, second, float(rng.uniform()), int(rng.integers(2**31)))
+        if unlike is None or abs(_level(found) - _level(unlike)) >= 45:
+            return found
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    task: str,
+    *,
+    motion: str | None = None,
+    seconds: float = 2.5,
+    background: Background | None = None,
+) -> Scene:
+    """A scene of one task: one of GenEval's six, or "motion" or "zoom".
+
+    ``motion`` fixes the direction ("left", "right", "up", "down") or the zoom ("in", "out") of the last two
+    tasks; their things stay inside the picture for at least ``seconds``.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task '{task}' is not one of {', '.join(TASKS)}")
+    ground = background or sample_background(rng, textured=task == "zoom")
+    if task in ("single_object", "colors"):
+        return Scene(task, (_one_thing(rng),), ground)
+    if task in ("two_object", "color_attr"):
+        relation = str(rng.choice(("left of", "left of", "left of", "above")))
+        return Scene(task, _two_things(rng, relation), ground)
+    if task == "position":
+        relation = RELATIONS[rng.integers(len(RELATIONS))]
+        return Scene(task, _two_things(rng, relation), ground, relation=relation)
+    if task == "counting":
+        return Scene(task, _same_things(rng, int(rng.integers(2, 5))), ground)
+    if task == "motion":
+        return _moving(rng, motion or DIRECTIONS[rng.integers(len(DIRECTIONS))], seconds, ground)
+    return _zooming(rng, motion or ZOOMS[rng.integers(len(ZOOMS))], seconds, ground)
+
+
+def _tint(rng: np.random.Generator, level: float) -> tuple[int, int, int]:
+    """A grey of that level with at most 9 levels of tint per channel: saturation stays below about 0.2."""
+    shift = rng.uniform(-9, 9, 3)
+    red, green, blue = np.clip(level + shift - shift.mean(), 0, 255).round().astype(int).tolist()
+    return red, green, blue
+
+
+def _level(ground: Background) -> float:
+    """Mean grey level of a ground."""
+    return (sum(ground.first) + (sum(ground.first) if ground.kind == "plain" else sum(ground.second))) / 6
+
+
+def _two_different(rng: np.random.Generator) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Two (shape, colour) pairs that differ in both, as GenEval's two-object prompts do."""
+    shapes = rng.permutation(len(SHAPES))[:2]
+    colors = rng.permutation(len(COLORS))[:2]
+    names = list(COLORS)
+    return (SHAPES[shapes[0]], names[colors[0]]), (SHAPES[shapes[1]], names[colors[1]])
+
+
+def _look(rng: np.random.Generator) -> tuple[str, str]:
+    return SHAPES[rng.integers(len(SHAPES))], list(COLORS)[rng.integers(len(COLORS))]
+
+
+def _one_thing(rng: np.random.Generator) -> Thing:
+    shape, color = _look(rng)
+    size = float(rng.uniform(0.38, 0.50))
+    reach_x = 0.5 - (size / 2 + MARGIN) / ASPECT
+    reach_y = 0.5 - (size / 2 + MARGIN)
+    # Triangular: people put a single subject near the middle more often than at the edge.
+    x = 0.5 + reach_x * float(rng.triangular(-1, 0, 1))
+    y = 0.5 + reach_y * float(rng.triangular(-1, 0, 1))
+    return Thing(shape, color, x, y, size)
+
+
+def _two_things(rng: np.random.Generator, relation: str) -> tuple[Thing, Thing]:
+    """The first stands in ``relation`` to the second, clearly: the other axis differs by a third at most."""
+    looks = _two_different(rng)
+    if relation in ("left of", "right of"):
+        sizes = rng.uniform(0.36, 0.46, 2)
+        xs = [float(rng.uniform(0.20, 0.30)), float(rng.uniform(0.70, 0.80))]
+        ys = [float(0.5 + rng.uniform(-0.10, 0.10)) for _ in range(2)]
+    else:
+        sizes = rng.uniform(0.32, 0.38, 2)
+        middle = float(rng.uniform(0.30, 0.70))
+        xs = [middle + float(rng.uniform(-0.04, 0.04)) for _ in range(2)]
+        ys = [float(rng.uniform(0.245, 0.27)), float(rng.uniform(0.73, 0.755))]
+    order = (0, 1) if relation in ("left of", "above") else (1, 0)
+    first, second = (
+        Thing(*look, xs[place], ys[place], float(sizes[place])) for look, place in zip(looks, order, strict=True)
+    )
+    return first, second
+
+
+def _same_things(rng: np.random.Generator, number: int) -> tuple[Thing, ...]:
+    """``number`` things of one look and nearly one size, in a row or (3 and 4) in a triangle or grid."""
+    shape, color = _look(rng)
+    size = float(rng.uniform(0.34, 0.42) if number == 2 else rng.uniform(0.28, 0.33))
+    if number == 2 or rng.uniform() < 0.5:
+        span = {2: 0.48, 3: 0.60, 4: 0.72}[number]
+        places = [(0.5 + span * (i / (number - 1) - 0.5), 0.5) for i in range(number)]
+    elif number == 3:
+        up = rng.uniform() < 0.5
+        places = [(0.32, 0.74 if up else 0.26), (0.5, 0.26 if up else 0.74), (0.68, 0.74 if up else 0.26)]
+    else:
+        places = [(x, y) for y in (0.265, 0.735) for x in (0.34, 0.66)]
+    shift = rng.uniform(-1, 1, 2) * (0.03, 0.03)
+    things = []
+    for x, y in places:
+        jitter = rng.uniform(-0.012, 0.012, 2)
+        things.append(
+            Thing(
+                shape,
+                color,
+                x + shift[0] + jitter[0],
+                y + shift[1] + jitter[1],
+                size * rng.uniform(0.95, 1.05),
+            )
+        )
+    return tuple(things)
+
+
+def _moving(rng: np.random.Generator, direction: str, seconds: float, ground: Background) -> Scene:
+    """One thing, sometimes two, crossing 30 to 45 % of the picture in two seconds, one way all the time."""
+    across = direction in ("left", "right")
+    pair = rng.uniform() < 0.2
+    low, high = (0.30, 0.36) if pair or not across else (0.36, 0.46)
+    sizes = rng.uniform(low, high, 2 if pair else 1)
+    # Share of the axis in which a centre may lie, and how far it gets.
+    half = (float(sizes.max()) / 2 + MARGIN / 2) / (ASPECT if across else 1.0)
+    room = 1.0 - 2 * half
+    speed = min(float(rng.uniform(0.30, 0.45)) / 2, room / seconds)
+    way = speed * seconds
+    begin = half + float(rng.uniform(0, room - way))
+    if direction in ("left", "up"):
+        begin = 1.0 - begin
+    if pair:
+        looks = _two_different(rng)
+        other = (0.26, 0.74) if across else (0.30, 0.70)
+    else:
+        looks = (_look(rng),)
+        spread = 0.5 - float(sizes[0]) / 2 - MARGIN
+        other = (0.5 + float(rng.uniform(-spread, spread)),)
+    things = tuple(
+        Thing(*look, begin, place, float(size)) if across else Thing(*look, place, begin, float(size))
+        for look, place, size in zip(looks, other, sizes, strict=True)
+    )
+    return Scene("motion", things, ground, Motion(direction, speed))
+
+
+def _zooming(rng: np.random.Generator, way: str, seconds: float, ground: Background) -> Scene:
+    """The camera's magnification changes by ZOOM_FACTOR over the shot; things stay inside."""
+    large = float(rng.uniform(0.56, 0.68))
+    small = large / ZOOM_FACTOR
+    begin = small if way == "in" else large
+    # Offsets of the enlarged picture: they shrink with it, so the bound is taken at the largest.
+    reach_x = 0.5 * (0.5 - (large / 2 + MARGIN) / ASPECT)
+    reach_y = 0.5 - (large / 2 + MARGIN)
+    scale = begin / large
+    x = 0.5 + scale * reach_x * float(rng.uniform(-1, 1))
+    y = 0.5 + scale * reach_y * float(rng.uniform(-1, 1))
+    shape, color = _look(rng)
+    speed = math.log(ZOOM_FACTOR) / seconds
+    return Scene("zoom", (Thing(shape, color, x, y, begin),), ground, Motion(way, speed))
