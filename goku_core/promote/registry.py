@@ -1,0 +1,125 @@
+"""MLflow's model registry as a mirror of the ledger: versions, aliases, tags. Lost, it is made again from the ledger.
+
+Version numbers of a registry that was always there equal the ledger's. Aliases: the champion's, `previous` (the
+champion before) and `challenger` (the newest candidate refused since the last change of champion, if any).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goku_core.promote import bundle, ledger
+from goku_core.promote.ledger import Entry
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+BUNDLE_TAG = "goku.bundle"
+HEAD_TAG = "goku.ledger_head"
+EXPERIMENT = "goku-registry"
+
+
+def tracking_uri(workspace: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite file of the workspace."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
+
+
+def mirror(workspace: Path, name: str, alias: str) -> str | None:
+    """Bring the registered model `name` to what the ledger says; returns the champion's registry version.
+
+    Safe to repeat and to interrupt: versions are found by the digest of their bundle, aliases go where they belong.
+    """
+    entries = ledger.read(workspace)
+    client = _client(workspace)
+    if not client.search_registered_models(filter_string=f"name = '{name}'"):
+        client.create_registered_model(name, description="Goku bundles; decisions and evidence are in ledger/")
+    versions = _versions(client, name)
+    for entry in entries:
+        if entry.decision == "rolled-back" or not bundle.location(workspace, entry.bundle).is_dir():
+            continue
+        if entry.bundle not in versions:
+            versions[entry.bundle] = _register(client, workspace, name, entry)
+        tag = {"goku.decision": entry.decision, "goku.reason": entry.reason, "goku.ledger_entry": str(entry.number)}
+        have = versions[entry.bundle].tags
+        for key, value in tag.items():
+            if have.get(key) != value:
+                client.set_model_version_tag(name, versions[entry.bundle].version, key, value)
+                have[key] = value
+    wanted = {role: versions.get(digest) for role, digest in ledger.roles(entries, alias).items() if digest}
+    standing = client.get_registered_model(name).aliases
+    for role in (alias, "previous", "challenger"):
+        place = wanted.get(role)
+        if place is None and role in standing:
+            client.delete_registered_model_alias(name, role)
+        elif place is not None and str(standing.get(role)) != str(place.version):
+            client.set_registered_model_alias(name, role, place.version)
+    client.set_registered_model_tag(name, HEAD_TAG, ledger.head(workspace) or "")
+    return str(wanted[alias].version) if wanted.get(alias) else None
+
+
+def disagreements(workspace: Path, name: str, alias: str) -> list[str]:
+    """Where the registry does not say what the ledger says (empty: they agree)."""
+    entries = ledger.read(workspace)
+    client = _client(workspace)
+    if not client.search_registered_models(filter_string=f"name = '{name}'"):
+        return [f"the registry has no model {name}"] if entries else []
+    model = client.get_registered_model(name)
+    by_version = {str(v.version): digest for digest, v in _versions(client, name).items()}
+    faults = []
+    for role, digest in ledger.roles(entries, alias).items():
+        shown = by_version.get(str(model.aliases.get(role)))
+        if shown != digest:
+            faults.append(f"alias {role}: ledger {(digest or 'none')[:12]}, registry {(shown or 'none')[:12]}")
+    if model.tags.get(HEAD_TAG) != (ledger.head(workspace) or ""):
+        faults.append("the newest ledger entry is not the one the registry saw last")
+    return faults
+
+
+def _client(workspace: Path) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # the database migrations of a new SQLite file are two screens of log lines that say nothing to a user
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow.tracking import MlflowClient
+
+    uri = tracking_uri(workspace)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _versions(client: MlflowClient, name: str) -> dict[str, ModelVersion]:
+    """Bundle digest -> its registered version (the oldest, should two processes have registered it at once)."""
+    found = client.search_model_versions(f"name = '{name}'")
+    ordered = sorted(found, key=lambda version: int(version.version), reverse=True)
+    return {version.tags[BUNDLE_TAG]: version for version in ordered if BUNDLE_TAG in version.tags}
+
+
+def _register(client: MlflowClient, workspace: Path, name: str, entry: Entry) -> ModelVersion:
+    folder = bundle.location(workspace, entry.bundle)
+    run_id = None
+    source = folder.resolve().as_uri()
+    if tracking_uri(workspace).startswith(("http://", "https://")):
+        # a server refuses a source on the caller's disk: the bundle travels as artifact of a run
+        run_id, source = _upload(client, folder, entry)
+    tags = {
+        BUNDLE_TAG: entry.bundle,
+        "goku.version": str(entry.version),
+        "goku.score": f"{entry.score:.6f}",
+        "goku.interval": f"{entry.interval[0]:.6f} {entry.interval[1]:.6f}",
+        "goku.evidence": entry.evidence,
+    }
+    return client.create_model_version(name, source=source, run_id=run_id, tags=tags, await_creation_for=0)
+
+
+def _upload(client: MlflowClient, folder: Path, entry: Entry) -> tuple[str, str]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    place = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    known = client.search_runs([place], filter_string=f"tags.`{BUNDLE_TAG}` = '{entry.bundle}'", max_results=1)
+    run = known[0] if known else client.create_run(place, tags={BUNDLE_TAG: entry.bundle}, run_name=entry.bundle[:12])
+    if run.info.status != "FINISHED":
+        client.log_artifacts(run.info.run_id, str(folder), "bundle")
+        client.set_terminated(run.info.run_id)
+    return run.info.run_id, f"{run.info.artifact_uri}/bundle"
