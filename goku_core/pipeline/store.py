@@ -1,0 +1,78 @@
+"""Content store: every committed file once, named by its SHA-256, shared with the workspace by hard link.
+
+Objects are read-only, and because a workspace output is the same inode, so is the output: an edit in place would change
+the store too. Whoever restores checks the digest first; an object that differs is dropped and the work is done again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from goku_core.pipeline.fingerprint import Digests, Tree
+
+READ_ONLY = 0o444
+
+
+class Store:
+    def __init__(self, root: Path, digests: Digests) -> None:
+        self.root, self._digests = root, digests
+
+    def place(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256
+
+    def put(self, place: Path, tree: Tree) -> None:
+        """Take in every file of `tree`, which lies at `place`; its files become links to the store's objects."""
+        for name, sha256 in tree.files.items():
+            self._put_file(place / name if tree.folder else place, sha256)
+
+    def _put_file(self, file: Path, sha256: str) -> None:
+        target = self.place(sha256)
+        if self.holds(sha256):
+            if not target.samefile(file):
+                _link(target, file)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(file, target)
+        target.chmod(READ_ONLY)
+
+    def holds(self, sha256: str) -> bool:
+        """Is the object here with the right bytes? A damaged one is removed."""
+        target = self.place(sha256)
+        if not target.is_file():
+            return False
+        if self._digests.file(target) == sha256:
+            return True
+        target.unlink(missing_ok=True)
+        return False
+
+    def holds_tree(self, tree: Tree) -> bool:
+        return all(self.holds(sha256) for sha256 in set(tree.files.values()))
+
+    def lay_out(self, tree: Tree, place: Path) -> None:
+        """Build `tree` at `place` (which must not exist) from the store's objects."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not tree.folder:
+            _link(self.place(tree.files[""]), place)
+            return
+        place.mkdir()
+        for name, sha256 in tree.files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(self.place(sha256), place / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically; a copy where the file system has no hard links."""
+    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        shutil.copy2(source, temporary)
+    temporary.replace(target)
+    # Renaming one link of an inode over another link of the same inode does nothing and leaves the source in place.
+    temporary.unlink(missing_ok=True)
