@@ -1,0 +1,99 @@
+"""Judging clips: does the thing go the way the prompt says, does the picture flicker, is the given first frame kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from goku_core.evaluate.judge import Detection, Judge
+
+DIRECTIONS: Mapping[str, tuple[float, float]] = {
+    "left": (-1.0, 0.0),
+    "right": (1.0, 0.0),
+    "up": (0.0, -1.0),
+    "down": (0.0, 1.0),
+}
+LEAST_TRAVEL = 0.06
+"""Of the picture's height, over the whole clip. Less is standing still. Our choice: three times the judge's jitter."""
+LEAST_COSINE = 0.7071
+"""Within 45 degrees of the wanted direction."""
+LEAST_SIGHT = 0.5
+"""Share of frames in which the thing must be seen for its path to count."""
+
+
+@dataclass(frozen=True)
+class Path2D:
+    """Where a thing was: frame numbers (n,), centres (n, 2) in heights of the picture, x then y."""
+
+    frames: np.ndarray
+    centres: np.ndarray
+    total: int
+
+    @property
+    def travel(self) -> np.ndarray:
+        """Displacement over the clip (2,), from a straight line fitted to all centres (one bad frame does not decide)."""
+        if len(self.frames) < 2:
+            return np.zeros(2)
+        slope = np.polyfit(self.frames, self.centres, 1)[0]
+        return slope * (self.total - 1)
+
+
+def follow(clip: np.ndarray, judge: Judge, label: str | None, color: str | None, frames: int = 9) -> Path2D:
+    """Track the best thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
+
+    Colour leads and class is asked only where several things have it: a shape half out of the picture changes its outline.
+    """
+    numbers = np.unique(np.linspace(0, len(clip) - 1, frames).round().astype(int))
+    height = clip.shape[1]
+    seen_at, centres = [], []
+    for number, things in zip(numbers, judge.detect(clip[numbers]), strict=True):
+        if (thing := _wanted(things, label, color)) is not None:
+            left, top, right, bottom = thing.box
+            seen_at.append(int(number))
+            centres.append(((left + right) / 2 / height, (top + bottom) / 2 / height))
+    return Path2D(np.array(seen_at, dtype=float), np.array(centres, dtype=float).reshape(-1, 2), len(clip))
+
+
+def direction_verdict(path: Path2D, direction: str, looked: int) -> tuple[bool, str]:
+    """(right, reason) of a path against a word of DIRECTIONS; `looked` = frames looked at."""
+    if len(path.frames) < max(2, LEAST_SIGHT * looked):
+        return False, f"the thing is seen in {len(path.frames)} of {looked} frames"
+    dx, dy = path.travel
+    distance = float(np.hypot(dx, dy))
+    if distance < LEAST_TRAVEL:
+        return False, f"expected motion {direction}, found {distance:.2f} heights of travel"
+    wx, wy = DIRECTIONS[direction]
+    if (dx * wx + dy * wy) / distance < LEAST_COSINE:
+        return False, f"expected motion {direction}, found {heading(dx, dy)}"
+    return True, ""
+
+
+def heading(dx: float, dy: float) -> str:
+    """The word of DIRECTIONS nearest to a displacement (y grows downwards)."""
+    return max(DIRECTIONS, key=lambda name: DIRECTIONS[name][0] * dx + DIRECTIONS[name][1] * dy)
+
+
+def temporal_flicker(clip: np.ndarray) -> float:
+    """VBench's temporal flickering, 0..1, higher is calmer: (255 - mean |difference of neighbours|) / 255 on uint8 frames.
+
+    VBench runs it on clips chosen to be static; here motion of the prompt counts against it too, equally for every model.
+    """
+    if len(clip) < 2:
+        return 1.0
+    steps = np.abs(clip[1:].astype(np.int16) - clip[:-1].astype(np.int16))
+    return float((255.0 - steps.mean()) / 255.0)
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB of uint8 pictures of one shape; equal pictures give 99."""
+    error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
+    return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255.0**2 / error)))
+
+
+def _wanted(things: Sequence[Detection], label: str | None, color: str | None) -> Detection | None:
+    matching = [t for t in things if color is None or t.color == color]
+    if color is None or len(matching) > 1:
+        matching = [t for t in matching if label is None or t.label == label]
+    return matching[0] if matching else None

@@ -1,0 +1,132 @@
+"""The evidence of an evaluation: append-only Parquet, one row per (sample, dimension).
+
+Every score, interval, table and page is a pure function of these rows, so it cannot depend on the order or the number of
+workers. A row that is missing is an error, never a zero; two rows that contradict each other are an error, never a choice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from goku_core.pipeline.errors import GokuError
+
+SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("dimension", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("judge", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("verdict", pa.bool_()),  # null where a dimension has a score but no right and wrong
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("evidence", pa.string(), nullable=False),
+    ],
+    metadata={"unit": "one row per (sample, dimension); score 0..1, or dB for *_psnr", "version": "1"},
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one judge said about one sample in one dimension.
+
+    sample_id  "geneval-00012-3": benchmark, index of the prompt in the suite, index of the sample
+    dimension  "geneval", "direction", "flicker", ...
+    score      0..1 (dB for a dimension named *_psnr)
+    verdict    right or wrong; None where the dimension knows only a degree
+    evidence   JSON: what the judge saw (boxes in pixels, centroids, ...)
+    """
+
+    sample_id: str
+    dimension: str
+    task: str
+    prompt: str
+    seed: int
+    judge: str
+    score: float
+    verdict: bool | None
+    reason: str
+    evidence: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.sample_id, self.dimension
+
+    @property
+    def prompt_id(self) -> str:
+        """The sample id without the index of the sample."""
+        return self.sample_id.rsplit("-", 1)[0]
+
+
+def evidence(**seen: Any) -> str:
+    """Canonical JSON, so that equal evidence is equal bytes."""
+    return json.dumps(seen, sort_keys=True, separators=(",", ":"))
+
+
+class RecordStore:
+    """Rows appended in parts to a folder that survives a kill. No part is ever rewritten."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, rows: Sequence[Record]) -> None:
+        """Write one new part; it appears whole or not at all."""
+        if not rows:
+            return
+        taken = len(list(self.folder.glob("part-*.parquet")))
+        place = self.folder / f"part-{taken:05d}.parquet"
+        draft = place.with_suffix(".draft")
+        pq.write_table(_table(rows), draft)
+        draft.rename(place)
+
+    def rows(self) -> list[Record]:
+        """All rows, sorted by (sample, dimension). GokuError when two rows of one key disagree."""
+        return merged(row for part in sorted(self.folder.glob("part-*.parquet")) for row in read(part))
+
+
+def merged(rows: Iterable[Record]) -> list[Record]:
+    """Sorted by (sample, dimension), each key once. Equal repeats are harmless (a killed run said the same again)."""
+    known: dict[tuple[str, str], Record] = {}
+    for row in rows:
+        earlier = known.setdefault(row.key, row)
+        if earlier != row:
+            raise GokuError(
+                f"evaluate: two records of sample {row.sample_id}, dimension {row.dimension} disagree "
+                f"({earlier.score:g} by {earlier.judge}, {row.score:g} by {row.judge}). "
+                "Delete the stage's scratch folder and run it again."
+            )
+    return [known[key] for key in sorted(known)]
+
+
+def require_complete(rows: Sequence[Record], expected: Iterable[tuple[str, str]]) -> None:
+    """GokuError naming what is missing, or what nobody asked for."""
+    there, wanted = {row.key for row in rows}, set(expected)
+    for trouble, keys in (("missing", wanted - there), ("not expected", there - wanted)):
+        if keys:
+            first = ", ".join(f"{sample}/{dimension}" for sample, dimension in sorted(keys)[:3])
+            raise GokuError(
+                f"evaluate: {len(keys)} of {len(wanted)} records are {trouble}, for example {first}. "
+                "No score is made from incomplete records; run the stage again."
+            )
+
+
+def write(path: Path, rows: Sequence[Record]) -> None:
+    """One table, sorted by (sample, dimension): the same rows give the same bytes."""
+    pq.write_table(_table(sorted(rows, key=lambda r: r.key)), path, compression="zstd")
+
+
+def read(path: Path) -> list[Record]:
+    return [Record(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+
+
+def _table(rows: Sequence[Record]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
