@@ -24,8 +24,13 @@ EXPERIMENT = "goku-registry"
 
 
 def tracking_uri(workspace: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite file of the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
+    """MLflow's place: `MLFLOW_TRACKING_URI`, or what params.yaml says under `tracking:`, or its default."""
+    from goku_core import config, tracking  # here, because config knows the request of this very room
+
+    params = workspace / "params.yaml"
+    section = config.read_yaml(params).get("tracking", {}) if params.is_file() else {}
+    settings = config.check(section, tracking.Request, "params.yaml, tracking")
+    return tracking.resolve_uri(settings.uri, workspace)
 
 
 def mirror(workspace: Path, name: str, alias: str) -> str | None:
