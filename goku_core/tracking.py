@@ -1,9 +1,9 @@
 """MLflow tracking: one run per fingerprint, resumed by id, attempts as a tag.
 
-What a stage logs is appended to ``.goku/tracking/<fingerprint>.jsonl`` (the spool), which is the truth. A small process of
-its own, the mirror, copies the spool to MLflow while the stage works. So importing MLflow (2.4 s) and creating its database
-(4.5 s) cost a stage no time, importing it beside torch in threads is not needed, and a tracking server that is slow, down
-or broken cannot stop a training: the spool is copied at the next chance.
+What a stage logs is appended to ``.goku/tracking/<fingerprint>.jsonl`` (the spool), which is the truth. A small process
+of its own, the mirror, copies the spool to MLflow while the stage works. So importing MLflow (2.4 s) and creating its
+database (4.5 s) cost a stage no time, importing it beside torch in threads is not needed, and a tracking server that is
+slow, down or broken cannot stop a training: the spool is copied at the next chance.
 
 Copying is idempotent (MLflow ignores a metric row it has: same key, step, time stamp, value), so a killed mirror is no
 special case. Steps that an earlier attempt has logged are not logged again.
@@ -19,12 +19,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from goku_core.pipeline.files import append_json_line, lock, lock_if_free, write_json
 from goku_core.pipeline.progress import console
+
+if TYPE_CHECKING:
+    from goku_core.pipeline.executor import OpenTracker
+    from goku_core.pipeline.line import Cell
 
 FINGERPRINT_TAG = "goku.fingerprint"
 PARAM_LENGTH = 500  # MLflow admits 6,000 characters; a longer list is unreadable in its table anyway
@@ -106,7 +110,7 @@ class MlflowTracker:
             metrics = {key: value for key, value in metrics.items() if self._logged.get(key, -1) < step}
             self._logged.update(dict.fromkeys(metrics, step))
         if metrics:
-            self._write("metrics", metrics={k: _json_number(v) for k, v in metrics.items()}, step=step or 0)
+            self._write("metrics", metrics={k: _json_number(v) for k, v in metrics.items()}, step=step)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self._write("artifact", path=str(path.resolve()), folder=folder)
@@ -135,6 +139,21 @@ class MlflowTracker:
         append_json_line(self._spool, {"kind": kind, "time": int(time.time() * 1000), **facts})
 
 
+def opener(settings: Request) -> OpenTracker:
+    """What `executor.execute` takes to open the tracker of an attempt."""
+
+    def open_tracker(workspace: Path, cell: Cell, fingerprint: str, attempt: int, driver: str) -> MlflowTracker:
+        tags = {
+            "goku.cell": cell.name,
+            "goku.stage": cell.stage,
+            "goku.attempts": str(attempt),
+            "goku.driver": driver,
+        }
+        return MlflowTracker(workspace, fingerprint, cell.name, cell.request_json(), settings, tags)
+
+    return open_tracker
+
+
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested request -> MLflow params with dotted names and values cut to `PARAM_LENGTH` characters."""
     flat: dict[str, str] = {}
@@ -161,7 +180,7 @@ def _last_steps(spool: Path) -> dict[str, int]:
     """Highest step per metric that earlier attempts have logged. Metrics without a step are not counted."""
     last: dict[str, int] = {}
     for line in _lines(spool):
-        if line["kind"] == "metrics" and line["step"]:
+        if line["kind"] == "metrics" and line["step"] is not None:
             last |= {key: max(line["step"], last.get(key, -1)) for key in line["metrics"]}
     return last
 
@@ -216,11 +235,9 @@ class _Copier:
         if not content:
             return False
         metrics: list[Any] = []
-        attempts = 0
         for line in (json.loads(text) for text in content.splitlines()):
             kind = line["kind"]
             if kind == "start":
-                attempts += 1
                 self._start(line)
             elif kind == "metrics":
                 metrics += self._metrics(line)
@@ -270,7 +287,7 @@ class _Copier:
     def _metrics(self, line: Mapping[str, Any]) -> list[Any]:
         from mlflow.entities import Metric
 
-        return [Metric(key, float(value), line["time"], line["step"]) for key, value in line["metrics"].items()]
+        return [Metric(key, float(value), line["time"], line["step"] or 0) for key, value in line["metrics"].items()]
 
     def _artifact(self, line: Mapping[str, Any]) -> None:
         path = Path(line["path"])

@@ -77,7 +77,7 @@ class Context:
         return self.workspace / path
 
     def output(self, path: str | Path) -> Path:
-        """Where to write a declared output (its parent exists). Path as declared, for example ``data/clips.parquet``."""
+        """Where to write a declared output (its parent exists); the path as declared: ``data/clips.parquet``."""
         place = self.staging / path
         place.parent.mkdir(parents=True, exist_ok=True)
         return place

@@ -1,4 +1,4 @@
-"""Errors a user is meant to read: what is wrong, where, what to do. The command line prints them without a traceback."""
+"""Errors a user is meant to read: what is wrong, where, what to do. The command line adds no traceback to them."""
 
 
 class GokuError(Exception):

@@ -72,6 +72,8 @@ class Digests:
 
     def _open(self) -> None:
         self._database = sqlite3.connect(self._path, timeout=60, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
         with self._database:
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS digests (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, "
@@ -107,9 +109,8 @@ class Digests:
         missing = [i for i, sha256 in enumerate(found) if sha256 is None]
         if missing:
             now = time.time_ns()
-            with ThreadPoolExecutor(min(8, available_cores())) as threads:  # hashing leaves the interpreter lock
-                for i, sha256 in zip(missing, threads.map(lambda i: _sha256(paths[i]), missing), strict=True):
-                    found[i] = sha256
+            for i, sha256 in zip(missing, _sha256_all([paths[i] for i in missing]), strict=True):
+                found[i] = sha256
             self._remember(
                 (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, found[i])
                 for i, s in ((i, stats[i]) for i in missing)
@@ -127,6 +128,13 @@ class Digests:
     def _remember(self, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def _sha256_all(paths: list[Path]) -> list[str]:
+    if len(paths) < 8:
+        return [_sha256(path) for path in paths]
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:  # hashing leaves the interpreter lock
+        return list(threads.map(_sha256, paths))
 
 
 def _sha256(path: Path) -> str:

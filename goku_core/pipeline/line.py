@@ -1,7 +1,7 @@
 """The line: which pieces of work (cells) there are, in which order, what each reads and writes.
 
-Every driver (`dvc repro`, the Prefect flow, `goku run`) and every reader (`goku plan`, `goku status`, the report) takes the
-line from here. A stage is one cell, except `train`, which is one cell per phase: `train@joint_low`.
+Every driver (`dvc repro`, the Prefect flow, `goku run`) and every reader (`goku plan`, `goku status`, the report) takes
+the line from here. A stage is one cell, except `train`, which is one cell per phase: `train@joint_low`.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def wire(line: Sequence[Cell]) -> list[Cell]:
     for cell in line:
         for path in cell.inputs:
             if path in produced and path not in made_by:
-                raise GokuError(
-                    f"{cell.name} reads {path}, but the cell that makes it comes later or is {cell.name} itself."
-                )
+                raise GokuError(f"{cell.name} reads {path}, which is made by a later cell or by itself.")
         for path in cell.outputs:
             if path in made_by:
                 raise GokuError(f"{cell.name} and {made_by[path]} both write {path}.")

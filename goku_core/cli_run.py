@@ -1,0 +1,251 @@
+"""`goku run`, `plan`, `status`, `lineage`, `report`: do the work, and say what was done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from goku_core.pipeline.errors import GokuError, StageFailed
+
+if TYPE_CHECKING:
+    from goku_core.config import Params
+    from goku_core.pipeline.line import Cell
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
+Strict = Annotated[bool, typer.Option("--strict", help="Work done by other code does not count as done")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[STAGE]...", help="Stages or cells (train@joint_low); none: the whole line"),
+]
+
+
+def run(
+    names: Names = None,
+    no_flow: Annotated[bool, typer.Option("--no-flow", help="Run in this process, without Prefect")] = False,
+    driver: Annotated[str, typer.Option(help="Who asks: direct, dvc or prefect (goes into the record)")] = "direct",
+    driver_run: Annotated[str | None, typer.Option(help="The driver's own id for this run")] = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Do the work that has not been done yet; finished work is found by its fingerprint, whoever did it.
+
+    Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow
+    """
+    if driver not in ("direct", "dvc", "prefect"):
+        raise GokuError(f"--driver {driver}: must be direct, dvc or prefect.")
+    workspace = Path.cwd()
+    params, cells = _line(names)
+    if not no_flow:
+        _run_flow(workspace, cells, strict, as_json)
+        return
+    from goku_core import tracking
+    from goku_core.pipeline.executor import execute
+
+    outcomes = []
+    try:
+        for cell in cells:
+            outcomes.append(
+                execute(
+                    cell,
+                    workspace,
+                    driver,
+                    driver_run=driver_run,
+                    open_tracker=tracking.opener(params.tracking),
+                    strict=strict,
+                )
+            )
+    except StageFailed as error:
+        if as_json:
+            facts = {"status": "failed", "message": str(error), "retriable": error.retriable}
+            typer.echo(json.dumps([*(o.as_json() for o in outcomes), facts]))
+        raise
+    if as_json:
+        typer.echo(json.dumps([o.as_json() for o in outcomes]))
+
+
+def _line(names: list[str] | None) -> tuple[Params, list[Cell]]:
+    from goku_core import config
+    from goku_core.pipeline import line
+
+    params = config.load_params()
+    return params, line.select(line.cells(params), names or [])
+
+
+def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -> None:
+    """Hand the cells to the Prefect flow, in a process of its own: the library never imports it."""
+    from goku_core.pipeline.plan import plan
+
+    server = os.environ.get("PREFECT_API_URL")
+    if not server:
+        _, line = _line(None)
+        wanted = {cell.name for cell in cells}
+        entries = [entry for entry in plan(line, workspace, strict) if entry.cell in wanted]
+        if all(entry.state == "done" for entry in entries):
+            # Nobody could look at the run of a server that ends with it: do not start one (20 s) for nothing.
+            for entry in entries:
+                typer.echo(f"{entry.cell}: already done ({str(entry.fingerprint)[:12]})", err=True)
+            if as_json:
+                typer.echo(json.dumps([entry.as_json() for entry in entries]))
+            return
+    environment = os.environ | {
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its default of 20 s is too short on small machines
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    if not server:
+        environment["PREFECT_HOME"] = str(workspace / ".goku" / "prefect")
+        environment["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"  # it complains of its own shutdown
+        typer.echo("starting a Prefect server for this run (set PREFECT_API_URL to use a running one)", err=True)
+    command = [sys.executable, "-m", "flows.line", *(cell.name for cell in cells)]
+    if strict:
+        command.append("--strict")
+    if as_json:
+        command.append("--json")
+    code = subprocess.run(command, cwd=workspace, env=environment, check=False).returncode
+    if code:
+        raise typer.Exit(code if code in (1, 2) else 1)
+
+
+def plan(
+    names: Names = None,
+    strict: Strict = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when there is work to do")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is done, what would run, and why. Does no work.
+
+    Example: goku plan
+    """
+    from goku_core.pipeline.plan import plan as make_plan
+
+    _, line = _line(None)
+    _, wanted = _line(names)
+    shown = {cell.name for cell in wanted}
+    entries = [entry for entry in make_plan(line, Path.cwd(), strict) if entry.cell in shown]
+    if as_json:
+        typer.echo(json.dumps([entry.as_json() for entry in entries]))
+    else:
+        table = Table("cell", "plan", "why", "last took")
+        for entry in entries:
+            why = "\n".join([*entry.why, *entry.notes])
+            table.add_row(entry.cell, entry.state, why, _seconds(entry.seconds))
+        Console(markup=False).print(table)
+    if check and any(entry.state != "done" for entry in entries):
+        raise typer.Exit(1)
+
+
+def status(as_json: Json = False) -> None:
+    """Per cell: its newest record, what it wrote, where its metrics are.
+
+    Example: goku status
+    """
+    from goku_core import tracking
+    from goku_core.pipeline.commit import Workspace
+    from goku_core.pipeline.plan import plan as make_plan
+
+    _, line = _line(None)
+    with Workspace(Path.cwd()) as place:
+        newest = {record.cell: record for record in place.records()}
+        facts = []
+        for entry in make_plan(line, place.root):
+            name = entry.fingerprint
+            stage = entry.cell.split("@")[0]
+            record = (place.record(stage, name) if name else None) or newest.get(entry.cell)
+            facts.append(
+                {
+                    "cell": entry.cell,
+                    "state": entry.state,
+                    "fingerprint": record.fingerprint if record else None,
+                    "finished": record.value["finished"] if record else None,
+                    "driver": record.value["driver"] if record else None,
+                    "seconds": record.seconds if record else None,
+                    "mlflow_run": tracking.run_id(place.root, record.fingerprint) if record else None,
+                    "outputs": {
+                        path: {"digest": tree.digest, "files": len(tree.files), "bytes": tree.bytes}
+                        for path, tree in (record.outputs if record else {}).items()
+                    },
+                    "report": record.report if record else None,
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    table = Table("cell", "plan", "record", "finished (UTC)", "by", "took", "outputs")
+    for fact in facts:
+        outputs = "\n".join(f"{p} ({o['files']} files, {o['bytes'] / 1e6:.1f} MB)" for p, o in fact["outputs"].items())
+        table.add_row(
+            fact["cell"],
+            fact["state"],
+            (fact["fingerprint"] or "")[:12],
+            (fact["finished"] or "")[:16].replace("T", " "),
+            fact["driver"] or "",
+            _seconds(fact["seconds"]),
+            outputs,
+        )
+    Console(markup=False).print(table)
+
+
+def lineage(
+    name: Annotated[str, typer.Argument(help="Fingerprint, digest or run id (6 characters at least), path, or cell")],
+    as_json: Json = False,
+) -> None:
+    """Where something came from and what was made of it, both ways, from the records alone.
+
+    Examples: goku lineage promote · goku lineage models/joint_low · goku lineage 3f2a91c0
+    """
+    from goku_core.pipeline.lineage import chain
+
+    found = chain(Path.cwd(), name)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+        return
+    for heading, nodes in (
+        ("made from", found.made_from[::-1]),
+        ("asked for", found.asked),
+        ("made into", found.made_into),
+    ):
+        typer.echo(f"{heading}:")
+        for node in nodes:
+            value = node.value
+            commit = (
+                f"git {value['git']['commit'][:10]}{'+' if value['git']['dirty'] else ''}" if value["git"] else "no git"
+            )
+            typer.echo(
+                f"  {node.cell:<24} {value['fingerprint'][:12]}  {value['finished'][:16].replace('T', ' ')}  {commit}"
+                f"  MLflow {value['mlflow_run'] or '-'}"
+            )
+            for path, content in value["inputs"].items():
+                typer.echo(f"      reads  {path}  {content['digest'][:12]}")
+            for path, digest in node.outputs.items():
+                typer.echo(f"      writes {path}  {digest[:12]}")
+        if not nodes:
+            typer.echo("  nothing")
+
+
+def report(as_json: Json = False) -> None:
+    """Build reports/index.html (one page with pictures, no network needed) and print the table of the line.
+
+    Example: goku report
+    """
+    from goku_core import report as pages
+
+    page = pages.build(Path.cwd())
+    if as_json:
+        typer.echo(json.dumps({"page": str(page)}))
+        return
+    pages.print_table(Path.cwd())
+    typer.echo(f"{page}")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"
