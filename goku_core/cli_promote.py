@@ -44,15 +44,19 @@ def promote(
     from goku_core import tracking
     from goku_core.pipeline import line
     from goku_core.pipeline.executor import execute
+    from goku_core.promote import promotion
 
     params = load_params(workspace / "params.yaml")
     (cell,) = line.select(line.cells(params), ["promote"])
     outcome = execute(cell, workspace, open_tracker=tracking.opener(params.tracking))
     facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
+    if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
+        typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
     if as_json:
         typer.echo(json.dumps(facts | {"status": outcome.status}))
     else:
         typer.echo(f"version {facts['version']} ({facts['digest'][:12]}) {facts['decision']}: {facts['reason']}")
+    _note_another_champion(workspace, facts)
     if facts["decision"] == "refused":
         raise typer.Exit(1)
 
@@ -174,6 +178,15 @@ def sync() -> None:
     request = _request(workspace)
     version = mlflow_mirror.mirror(workspace, request.registry_name, request.alias)
     typer.echo(f"{request.registry_name}@{request.alias}: registry version {version or 'none'}")
+
+
+def _note_another_champion(workspace: Path, facts: dict[str, object]) -> None:
+    """The stage's answer is about its candidate; the ledger may have moved on since."""
+    from goku_core.promote import ledger
+
+    standing = ledger.champion(ledger.read(workspace))
+    if standing is not None and facts["decision"] == "promoted" and standing.bundle != facts["digest"]:
+        typer.echo(f"note: version {standing.version} is champion now, see `goku registry history`", err=True)
 
 
 def _request(workspace: Path) -> Request:

@@ -108,7 +108,7 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, object]:
     return manifest
 
 
-_MEND = "Run `goku run promote --force` to make it again, or restore it from a copy."
+_MEND = "Run `goku promote` to make it again from models/, or restore it from a copy."
 
 
 def _copy_model(source: Path, target: Path) -> None:

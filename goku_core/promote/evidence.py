@@ -46,7 +46,7 @@ def read(folder: Path) -> Evidence:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GokuError(
-            f"{path}: no overall score with interval and model digests. Run `goku run evaluate --force`."
+            f"{path}: no overall score with interval and model digests. Remove it and run `goku run evaluate`."
         ) from error
     if not 0.0 <= evidence.interval[0] <= evidence.score <= evidence.interval[1] <= 1.0:
         raise GokuError(f"{path}: score {evidence.score} and interval {evidence.interval} do not fit together.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ class Report(BaseModel):
     champion: str | None
     score: float
     interval: tuple[float, float]
+    kept: bool  # false: the evidence is about other bytes, so the bundle was not kept
 
 
 def promote(request: Request, context: Context) -> Report:
@@ -79,6 +81,7 @@ def promote(request: Request, context: Context) -> Report:
         champion=entry.champion,
         score=proof.score,
         interval=proof.interval,
+        kept=not faults,
     )
     context.output(OUTPUT).write_text(
         json.dumps(report.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8"
@@ -87,6 +90,23 @@ def promote(request: Request, context: Context) -> Report:
     context.tracker.set_tags({"goku.bundle": digest, "goku.decision": entry.decision})
     context.say(f"version {entry.version} ({digest[:12]}) {entry.decision}: {entry.reason}")
     return report
+
+
+def repair(request: Request, workspace: Path, digest: str) -> bool:
+    """Make a bundle again that is damaged or gone, from the models in the workspace; False where nothing was wrong.
+
+    For a decision that stands: the ledger stays as it is. Raises GokuError where the models are not that bundle's.
+    """
+    try:
+        bundle.verify(bundle.location(workspace, digest), digest)
+        return False
+    except GokuError:
+        with tempfile.TemporaryDirectory(dir=workspace / ".goku", prefix="repair-") as place:
+            staging, scratch = Path(place, "staging"), Path(place, "scratch")
+            report = promote(request, Context(workspace, staging, scratch))
+    if report.digest != digest:
+        raise GokuError(f"The models in {workspace / 'models'} make bundle {report.digest[:12]}, not {digest[:12]}.")
+    return True
 
 
 def rollback(workspace: Path, request: Request, to: int | None, because: str) -> Entry:
@@ -145,7 +165,10 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> tuple[Path, 
         )
     folder = bundle.location(workspace, digest)
     if not folder.is_dir():
-        raise GokuError(f"{folder} is missing although the ledger knows it. Run `goku run promote --force`.")
+        raise GokuError(
+            f"{folder} is missing although the ledger knows it. Restore it from a copy, or run `goku promote` where "
+            "models/ still holds its weights."
+        )
     bundle.verify(folder, digest)
     return folder, digest
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,17 @@ def test_changed_champion_is_not_served(workspace: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(GokuError, match="was changed"):
         promotion.resolve(workspace, "champion")
+
+
+def test_damaged_bundle_is_made_again_from_the_models(workspace: Path) -> None:
+    candidate(workspace, 1.0, 0.6)
+    digest = promoted(workspace).digest
+    folder, _ = promotion.resolve(workspace, "champion")
+    assert promotion.repair(Request(), workspace, digest) is False
+    shutil.rmtree(folder)
+    assert promotion.repair(Request(), workspace, digest) is True
+    assert promotion.resolve(workspace, "champion") == (folder, digest)
+    assert decisions(workspace) == ["promoted 1"]
 
 
 def test_tasks_without_a_model_are_left_out(workspace: Path) -> None:
