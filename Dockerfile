@@ -33,12 +33,13 @@ WORKDIR /opt/goku
 COPY pyproject.toml constraints.txt README.md ./
 COPY goku_core goku_core
 COPY flows flows
+COPY params params
 
 RUN python3 -m venv .venv \
     && .venv/bin/pip install --no-cache-dir -q uv \
     && if [ -n "${TORCH_BACKEND}" ]; then export UV_TORCH_BACKEND="${TORCH_BACKEND}"; fi \
     && .venv/bin/uv pip install --no-cache --compile-bytecode --python .venv/bin/python \
-       -c constraints.txt ".${EXTRAS:+[${EXTRAS}]}" \
+       -c constraints.txt -e ".${EXTRAS:+[${EXTRAS}]}" \
     && .venv/bin/pip check
 
 # Anybody may run it (docker run --user); a user without a name has no home, so caches go to /tmp.

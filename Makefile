@@ -49,16 +49,19 @@ demo: install ## the whole line on the embedded default; the second time nothing
 	@start=$$SECONDS; \
 	dvc repro; \
 	goku report; \
-	$(MAKE) --no-print-directory pictures; \
+	$(draw-pictures); \
 	echo; \
 	echo "done in $$((SECONDS - start)) s after installation. Look at:"; \
 	echo "  reports/index.html   everything that happened, with pictures (open it in a browser)"; \
 	echo "  out.png, out.mp4     drawn by the champion; draw your own: .venv/bin/goku generate \"PROMPT\" --out FILE.png"; \
 	echo "  .venv/bin/goku registry history   which model is champion, and why"
 
+pictures: install ## out.png and out.mp4, drawn by the champion
+	@$(draw-pictures)
+
 # Drawn again only for another champion: drawing costs more than all else in a run that has nothing to do.
-pictures: install
-	@champion=$$(cat ledger/*.json 2>/dev/null | grep '"champion"' | tail -n 1 || true); \
+define draw-pictures
+champion=$$(cat ledger/*.json 2>/dev/null | grep '"champion"' | tail -n 1 || true); \
 	if [ -f out.png ] && [ -f out.mp4 ] && [ "$$champion" = "$$(cat .goku/pictures-of 2>/dev/null || true)" ]; then \
 	  echo "out.png and out.mp4: drawn by this champion already"; \
 	else \
@@ -66,6 +69,7 @@ pictures: install
 	  goku generate "a green triangle moving right" --frames 17 --out out.mp4; \
 	  echo "$$champion" > .goku/pictures-of; \
 	fi
+endef
 
 test: install ## the tests that are quick
 	pytest -q -m "not slow"
