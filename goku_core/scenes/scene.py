@@ -17,6 +17,9 @@ ASPECT = 16 / 9
 MARGIN = 0.05  # free border, in heights
 GAP = 0.08  # least free space between two things, in heights
 BACKGROUNDS = ("plain", "vertical", "horizontal", "stripes", "blotches")
+CONTRAST_LEVELS = 14  # least difference of luma between a thing and its ground
+GROUND_TRIES = 60
+CUT_LEVELS = 45  # least difference of grey level between the grounds of neighbouring shots
 ZOOM_FACTOR = 1.6  # change of size over a whole shot
 
 
@@ -42,6 +45,9 @@ class Background:
     seed: int = 0
 
 
+NEUTRAL = Background("plain", (128, 128, 128), (128, 128, 128))
+
+
 @dataclass(frozen=True)
 class Motion:
     """How the scene changes in time.
@@ -60,7 +66,7 @@ class Scene:
 
     task: str
     things: tuple[Thing, ...]
-    background: Background
+    background: Background = NEUTRAL
     motion: Motion = Motion()
     relation: str | None = None
 
@@ -85,23 +91,13 @@ class Scene:
         return math.exp(sign * self.motion.speed * time)
 
 
-def sample_background(
-    rng: np.random.Generator, *, textured: bool = False, unlike: Background | None = None
-) -> Background:
-    """A ground of mid-tone, slightly tinted greys.
-
-    ``textured`` leaves out the plain ones. ``unlike``: differs from that one by at least 45 grey levels, as
-    the grounds of two shots do.
-    """
+def sample_background(rng: np.random.Generator, *, textured: bool = False) -> Background:
+    """A ground of mid-tone, slightly tinted greys; ``textured`` leaves out the plain ones."""
     kinds = BACKGROUNDS[1:] if textured else BACKGROUNDS
-    while True:
-        kind = kinds[rng.integers(len(kinds))]
-        level = float(rng.uniform(84, 184))
-        first = _tint(rng, level)
-        second = _tint(rng, float(np.clip(level + rng.choice((-1, 1)) * rng.uniform(16, 34), 76, 192)))
-        found = Background(kind, first, second, float(rng.uniform()), int(rng.integers(2**31)))
-        if unlike is None or abs(_level(found) - _level(unlike)) >= 45:
-            return found
+    kind = kinds[rng.integers(len(kinds))]
+    level = float(rng.uniform(62, 184))
+    other = float(np.clip(level + rng.choice((-1, 1)) * rng.uniform(16, 34), 56, 192))
+    return Background(kind, _tint(rng, level), _tint(rng, other), float(rng.uniform()), int(rng.integers(2**31)))
 
 
 def sample_scene(
@@ -110,29 +106,55 @@ def sample_scene(
     *,
     motion: str | None = None,
     seconds: float = 2.5,
-    background: Background | None = None,
+    unlike: Background | None = None,
 ) -> Scene:
     """A scene of one task: one of GenEval's six, or "motion" or "zoom".
 
     ``motion`` fixes the direction ("left", "right", "up", "down") or the zoom ("in", "out") of the last two
-    tasks; their things stay inside the picture for at least ``seconds``.
+    tasks; their things stay inside the picture for at least ``seconds``. With ``unlike`` the ground differs from that
+    one by CUT_LEVELS at least, as the grounds of two shots do.
+
+    Things never have the brightness of their ground: an edge that is one of hue alone is lost to everything that
+    looks at luma, optical flow first.
     """
     if task not in TASKS:
         raise ValueError(f"task '{task}' is not one of {', '.join(TASKS)}")
-    ground = background or sample_background(rng, textured=task == "zoom")
+    while True:
+        scene = _things_in_motion(rng, task, motion, seconds)
+        # Many grounds are tried before other things are: so that every colour stays about as frequent.
+        for _ in range(GROUND_TRIES):
+            ground = sample_background(rng, textured=task == "zoom")
+            apart = unlike is None or abs(_level(ground) - _level(unlike)) >= CUT_LEVELS
+            if apart and all(_stands_out(thing, ground) for thing in scene.things):
+                return replace(scene, background=ground)
+
+
+def _things_in_motion(rng: np.random.Generator, task: str, motion: str | None, seconds: float) -> Scene:
     if task in ("single_object", "colors"):
-        return Scene(task, (_one_thing(rng),), ground)
+        return Scene(task, (_one_thing(rng),))
     if task in ("two_object", "color_attr"):
         relation = str(rng.choice(("left of", "left of", "left of", "above")))
-        return Scene(task, _two_things(rng, relation), ground)
+        return Scene(task, _two_things(rng, relation))
     if task == "position":
         relation = RELATIONS[rng.integers(len(RELATIONS))]
-        return Scene(task, _two_things(rng, relation), ground, relation=relation)
+        return Scene(task, _two_things(rng, relation), relation=relation)
     if task == "counting":
-        return Scene(task, _same_things(rng, int(rng.integers(2, 5))), ground)
+        return Scene(task, _same_things(rng, int(rng.integers(2, 5))))
     if task == "motion":
-        return _moving(rng, motion or DIRECTIONS[rng.integers(len(DIRECTIONS))], seconds, ground)
-    return _zooming(rng, motion or ZOOMS[rng.integers(len(ZOOMS))], seconds, ground)
+        return _moving(rng, motion or DIRECTIONS[rng.integers(len(DIRECTIONS))], seconds)
+    return _zooming(rng, motion or ZOOMS[rng.integers(len(ZOOMS))], seconds)
+
+
+def _stands_out(thing: Thing, ground: Background) -> bool:
+    """Its luma is at least CONTRAST_LEVELS outside the range between the ground's two."""
+    lumas = [_luma(ground.first)] if ground.kind == "plain" else [_luma(ground.first), _luma(ground.second)]
+    luma = _luma(COLORS[thing.color])
+    return not min(lumas) - CONTRAST_LEVELS < luma < max(lumas) + CONTRAST_LEVELS
+
+
+def _luma(color: tuple[int, int, int]) -> float:
+    """BT.601."""
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 def _tint(rng: np.random.Generator, level: float) -> tuple[int, int, int]:
@@ -217,7 +239,7 @@ def _same_things(rng: np.random.Generator, number: int) -> tuple[Thing, ...]:
     return tuple(things)
 
 
-def _moving(rng: np.random.Generator, direction: str, seconds: float, ground: Background) -> Scene:
+def _moving(rng: np.random.Generator, direction: str, seconds: float) -> Scene:
     """One thing, sometimes two, crossing 30 to 45 % of the picture in two seconds, one way all the time."""
     across = direction in ("left", "right")
     pair = rng.uniform() < 0.2
@@ -242,10 +264,10 @@ def _moving(rng: np.random.Generator, direction: str, seconds: float, ground: Ba
         Thing(*look, begin, place, float(size)) if across else Thing(*look, place, begin, float(size))
         for look, place, size in zip(looks, other, sizes, strict=True)
     )
-    return Scene("motion", things, ground, Motion(direction, speed))
+    return Scene("motion", things, motion=Motion(direction, speed))
 
 
-def _zooming(rng: np.random.Generator, way: str, seconds: float, ground: Background) -> Scene:
+def _zooming(rng: np.random.Generator, way: str, seconds: float) -> Scene:
     """The camera's magnification changes by ZOOM_FACTOR over the shot; things stay inside."""
     large = float(rng.uniform(0.56, 0.68))
     small = large / ZOOM_FACTOR
@@ -258,4 +280,4 @@ def _zooming(rng: np.random.Generator, way: str, seconds: float, ground: Backgro
     y = 0.5 + scale * reach_y * float(rng.uniform(-1, 1))
     shape, color = _look(rng)
     speed = math.log(ZOOM_FACTOR) / seconds
-    return Scene("zoom", (Thing(shape, color, x, y, begin),), ground, Motion(way, speed))
+    return Scene("zoom", (Thing(shape, color, x, y, begin),), motion=Motion(way, speed))
