@@ -31,6 +31,10 @@ class Frame:
         self.pts = pts
         self.time_base = time_base
 
+    def at(self, pts: int, time_base: Fraction) -> Frame:
+        """The same pixels at another time."""
+        return Frame(self._frame, pts, time_base)
+
     @property
     def seconds(self) -> float:
         return float(self.pts * self.time_base)
@@ -55,6 +59,30 @@ class Frame:
         else:
             image = frame.to_ndarray(format="gray")
         return self._finish(image, height, width)
+
+    def thumbnail(self, height: int, width: int) -> np.ndarray:
+        """uint8 (height, width, 3) RGB, both even, stored orientation: for comparing frames with one another.
+
+        Area-averages the stored planes before converting: about 0.3 ms where `rgb` takes 2. BT.601 is assumed.
+        """
+        import cv2
+
+        frame = self._frame
+        if frame.format.name not in ("yuv420p", "yuvj420p"):
+            return resize(frame.to_ndarray(format="rgb24"), height, width)
+        planes = np.empty((height * 3 // 2, width), np.uint8)
+        planes[:height] = self._plane(0, height, width)
+        quarter = height * width // 4
+        flat = planes.reshape(-1)
+        for index in (1, 2):
+            start = height * width + (index - 1) * quarter
+            flat[start : start + quarter] = self._plane(index, height // 2, width // 2).ravel()
+        return cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+
+    def _plane(self, index: int, height: int, width: int) -> np.ndarray:
+        plane = self._frame.planes[index]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return resize(rows[: plane.height, : plane.width], height, width)
 
     def _finish(self, image: np.ndarray, height: int | None, width: int | None) -> np.ndarray:
         # Resize before turning: the smaller picture is the cheaper one to turn.
@@ -130,9 +158,7 @@ def read_clip(
     Raises `MediaError`: see `frames`, and "truncated" when the span holds no frame at all.
     """
     if fps <= 0 or count < 1 or height < 1 or width < 1 or first < 0:
-        raise ValueError(
-            f"need fps, count, sides > 0, first >= 0; got {fps}, {count}, {height}x{width}, {first}"
-        )
+        raise ValueError(f"need fps, count, sides > 0, first >= 0; got {fps}, {count}, {height}x{width}, {first}")
     clip: list[np.ndarray] = []
     shown: Frame | None = None
     targets: list[int] = []

@@ -1,0 +1,163 @@
+"""Parameters of `curate`: every threshold of the paper's Tables 3 and 4, and the choices where the paper is silent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+TierName = Literal["480p", "720p", "1080p"]
+
+
+class Gate(BaseModel):
+    """What a raw file must have before anything is decoded (paper Table 3, section 4.3). Pictures: only `min_side`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_seconds: float = Field(default=4.0, ge=0, description="least length of a raw video, s (paper Table 3: 4)")
+    min_side: int = Field(default=480, ge=16, description="least short side, px (paper Table 3: 480)")
+    min_kbps: float = Field(default=500.0, ge=0, description="least video bit rate, kbit/s (paper Table 3: 500)")
+    min_fps: float = Field(
+        default=23.976, ge=0, description="least frame rate, frames/s (paper Table 3: 24, or 23.976 for NTSC)"
+    )
+
+
+class Tier(BaseModel):
+    """Demands of one resolution tier (paper Table 4, section 4.5).
+
+    Left out of this version, by name: DINOv2 similarity (0.85 / 0.90 / 0.90) and the LAION aesthetic score
+    (4.3 / 4.5 / 4.5). Both need weights that are not installed; nothing takes their place under their names.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_side: int = Field(
+        ge=16,
+        description="least short side, px. Paper Table 4 gives 480x864, 720x1280, 1080x1920; our choice: the short "
+        "side decides, else portrait and 854-wide sources would be lost",
+    )
+    ocr_max: float = Field(
+        ge=0, le=1, description="largest text box / frame area at most (paper Table 4: 0.02 / 0.01 / 0.01)"
+    )
+    motion_min: float = Field(
+        ge=0, description="least motion score, px at 256 px height per 0.25 s (paper Table 4: 0.3 / 0.5 / 0.5)"
+    )
+    motion_max: float = Field(ge=0, description="largest motion score (paper Table 4: 20 / 15 / 8)")
+
+    @model_validator(mode="after")
+    def _range(self) -> Tier:
+        if self.motion_min > self.motion_max:
+            raise ValueError(f"motion_min ({self.motion_min}) is above motion_max ({self.motion_max}): nothing passes")
+        return self
+
+
+PAPER_TIERS: dict[str, dict[str, float]] = {
+    "480p": {"min_side": 480, "ocr_max": 0.02, "motion_min": 0.3, "motion_max": 20.0},
+    "720p": {"min_side": 720, "ocr_max": 0.01, "motion_min": 0.5, "motion_max": 15.0},
+    "1080p": {"min_side": 1080, "ocr_max": 0.01, "motion_min": 0.5, "motion_max": 8.0},
+}
+
+
+class Shots(BaseModel):
+    """PySceneDetect's adaptive detector (paper section 4.4 names the library, not the detector or its thresholds)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    adaptive_threshold: float = Field(
+        default=3.0,
+        gt=1,
+        description="a cut: a frame differs this many times more than its neighbours do (library's default)",
+    )
+    min_content: float = Field(
+        default=10.0,
+        gt=0,
+        description="and by at least this much, mean HSV difference of 255 (our choice: the library's 15 misses cuts "
+        "between two plain greys)",
+    )
+    min_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        description="no second cut within this time of the last one, s (library's default: 15 frames)",
+    )
+
+
+class Dedup(BaseModel):
+    """Near-duplicates (paper section 4.4: perceptual hash; type and distance unknown). Both bounds must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_hamming: int = Field(
+        default=6,
+        ge=-1,
+        le=64,
+        description="bits of 64 in which two hashes may differ; -1 switches it off (our choice)",
+    )
+    max_color: int = Field(
+        default=10,
+        ge=0,
+        le=255,
+        description="levels of 255 by which any of the 8x8 tile means may differ (our choice: copies stay below 4, "
+        "different scenes above 20)",
+    )
+
+
+class Previews(BaseModel):
+    """What is written for people to look at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    frames: int = Field(default=4, ge=0, le=50, description="example frames for kept and for each filter")
+    clips: int = Field(default=6, ge=0, le=50, description="short MP4s of kept clips")
+    width: int = Field(default=256, ge=32, le=1920, multiple_of=2, description="width of both, px")
+    seconds: float = Field(default=2.0, gt=0, le=10, description="length of a preview clip, s")
+
+
+class Request(BaseModel):
+    """Section `curate` of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gate: Gate = Field(default_factory=Gate, description="cheap demands on the raw file (paper Table 3)")
+    tiers: dict[TierName, Tier] = Field(
+        default_factory=dict, validate_default=True, description="demands per resolution tier (paper Table 4)"
+    )
+    shots: Shots = Field(default_factory=Shots, description="shot detector (paper section 4.4)")
+    max_clip_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="longer shots are divided, s (paper section 4.4: 10)"
+    )
+    min_clip_seconds: float = Field(
+        default=2.0, ge=1, description="shorter shots are rejected, s (unknown in the paper; our choice, as MfM does)"
+    )
+    quality_heuristic_min: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="least quality `heuristic`, own scale 0 to 10 (our choice: 0 rejects nothing). Not LAION's",
+    )
+    dedup: Dedup = Field(default_factory=Dedup, description="near-duplicates (paper section 4.4)")
+    previews: Previews = Field(default_factory=Previews, description="examples for the report")
+    timeout_seconds: float = Field(default=600.0, gt=0, description="a file that takes longer is a failure, s")
+    memory_gigabytes: float = Field(default=4.0, gt=0.5, description="a file that needs more is a failure, GiB")
+
+    @field_validator("tiers", mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """A tier that names some of its demands keeps the paper's values for the others."""
+        if not isinstance(given, dict):
+            return given
+        if unknown := [name for name in given if name not in PAPER_TIERS]:
+            raise ValueError(f"{unknown[0]!r} is not a tier; the tiers are {', '.join(PAPER_TIERS)}")
+        tiers: dict[str, Any] = {name: dict(values) for name, values in PAPER_TIERS.items()}
+        for name, tier in given.items():
+            values = tier.model_dump() if isinstance(tier, Tier) else tier
+            tiers[name] = {**tiers[name], **values} if isinstance(values, dict) else values
+        return tiers
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Request:
+        if self.min_clip_seconds * 2 > self.max_clip_seconds:
+            raise ValueError(
+                f"min_clip_seconds ({self.min_clip_seconds}) must be at most half of max_clip_seconds "
+                f"({self.max_clip_seconds}), so that a long shot can always be divided"
+            )
+        return self

@@ -1,0 +1,85 @@
+"""reports/curation/funnel.json: how many came in, how many stayed, and why the others went."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from goku_core.curate.request import Request
+
+LEFT_OUT = {
+    "dino_similarity": "paper Table 4 (0.85 / 0.90 / 0.90): needs DINOv2 weights",
+    "aesthetic": "paper Table 4 (4.3 / 4.5 / 4.5): needs the LAION aesthetic model; `quality_heuristic` is no stand-in",
+    "nsfw": "paper Figure 2: not described there, needs weights",
+}
+ORDER = (
+    *("seconds", "side", "kbps", "fps"),
+    *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+)
+
+
+def write_summary(
+    rows: list[dict[str, Any]], sources: int, request: Request, examples: list[dict[str, Any]], path: Path
+) -> None:
+    """rows: those of clips.parquet; examples: what the gallery wrote."""
+    summary = {
+        "sources": sources,
+        "rows": len(rows),
+        "total": _counts(rows),
+        "kinds": {kind: _counts([row for row in rows if row["kind"] == kind]) for kind in _kinds(rows)},
+        "why": _why(rows),
+        "left_out": LEFT_OUT,
+        "request": request.model_dump(mode="json"),
+        "examples": examples,
+    }
+    path.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _kinds(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted({row["kind"] for row in rows})
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """in = kept + rejected + failed."""
+    outcomes = Counter(row["outcome"] for row in rows)
+    kept = [row for row in rows if row["outcome"] == "kept"]
+    return {
+        "in": len(rows),
+        "sources": len({row["media_id"] for row in rows}),
+        "kept": outcomes["kept"],
+        "rejected": outcomes["rejected"],
+        "failed": outcomes["failed"],
+        "rejected_by": _by_filter(rows, "rejected"),
+        "failed_by": _by_filter(rows, "failed"),
+        "tiers": dict(sorted(Counter(row["tier"] for row in kept).items())),
+        "captioned": sum(1 for row in kept if row["caption"]),
+        "kept_seconds": round(sum(row["seconds"] or 0.0 for row in kept), 3),
+    }
+
+
+def _by_filter(rows: list[dict[str, Any]], outcome: str) -> dict[str, int]:
+    return dict(sorted(Counter(row["filter"] for row in rows if row["outcome"] == outcome).items()))
+
+
+def _why(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per reason, in the order in which the filters act; with the first message as an example."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["outcome"] != "kept":
+            groups.setdefault((row["outcome"], row["filter"]), []).append(row)
+
+    def place(key: tuple[str, str]) -> tuple[bool, int, str]:
+        outcome, name = key
+        return outcome == "failed", ORDER.index(name) if name in ORDER else len(ORDER), name
+
+    return [
+        {
+            "outcome": outcome,
+            "filter": name,
+            "count": len(groups[outcome, name]),
+            "example": f"{groups[outcome, name][0]['uri']} {groups[outcome, name][0]['message']}",
+        }
+        for outcome, name in sorted(groups, key=place)
+    ]

@@ -1,0 +1,53 @@
+"""The demands of paper Table 4: which resolution tier a clip belongs to, or why to none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goku_core.curate.gate import Verdict
+from goku_core.curate.request import Request, Tier
+
+
+def assign(row: Mapping[str, Any], request: Request) -> str | Verdict:
+    """The name of the highest tier whose demands are all met, else the verdict of the most lenient one.
+
+    Tiers are nested (the paper's amounts, 36M / 24M / 7M, suggest it): a 1080p clip that moves too much for its own
+    tier may still serve at 480p. row: scores as in clips.parquet; ``motion`` is None for pictures, which are judged by
+    resolution, text and quality.
+    """
+    if row["quality_heuristic"] < request.quality_heuristic_min:
+        least = request.quality_heuristic_min
+        text = f"quality heuristic {row['quality_heuristic']:.2f} of 10, at least {least:g} is demanded"
+        return Verdict("quality_heuristic", row["quality_heuristic"], least, text)
+    verdict: Verdict | None = None
+    for name, tier in sorted(request.tiers.items(), key=lambda item: -item[1].min_side):
+        against = _against(row, name, tier)
+        if against is None:
+            return name
+        verdict = against
+    if verdict is None:
+        raise ValueError("the request has no tier")
+    return verdict
+
+
+def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
+    side = min(row["width"], row["height"])
+    if side < tier.min_side:
+        return Verdict(
+            "tier_side", side, tier.min_side, f"short side {side} px, tier {name} demands at least {tier.min_side}"
+        )
+    text = row["ocr_coverage"]
+    if text > tier.ocr_max:
+        sentence = f"a text box covers {text:.1%} of the frame, tier {name} allows {tier.ocr_max:.0%}"
+        return Verdict("ocr_coverage", text, tier.ocr_max, sentence)
+    if row["kind"] != "video":
+        return None
+    motion = row["motion"] or 0.0
+    if motion < tier.motion_min:
+        sentence = f"motion score {motion:.2f}: (almost) still, tier {name} demands at least {tier.motion_min:g}"
+        return Verdict("motion_low", motion, tier.motion_min, sentence)
+    if motion > tier.motion_max:
+        sentence = f"motion score {motion:.1f}: shaking or too fast, tier {name} allows {tier.motion_max:g}"
+        return Verdict("motion_high", motion, tier.motion_max, sentence)
+    return None

@@ -1,0 +1,129 @@
+"""Great Expectations on the finished table: what everybody downstream may rely on, checked before it is published.
+
+An ephemeral context: nothing is written, no project folder, no telemetry. The result is stripped of run ids and times,
+so that equal tables give equal files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from goku_core.curate.request import Request
+from goku_core.curate.table import OUTCOMES
+from goku_core.pipeline.errors import GokuError
+
+MOST_IDS = 5  # offending clips named per expectation
+
+
+def validate(table: pa.Table, request: Request, path: Path, sources: int | None = None) -> None:
+    """Checks the table and writes the result to ``path`` (JSON).
+
+    sources: how many media the table must speak of. Raises `GokuError` naming the offending clips.
+    """
+    results = _run(table, _expectations(request, sources))
+    failed = [result for result in results if not result["success"]]
+    summary = {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results}
+    path.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if failed:
+        first = failed[0]
+        where = f"; clips: {', '.join(first['clips'])}" if first["clips"] else ""
+        raise GokuError(
+            f"clips.parquet fails {len(failed)} of {len(results)} expectations. {first['expectation']} on "
+            f"{first['arguments']}: {first['unexpected']} rows{where}. All results: {path.name}"
+        )
+
+
+def _expectations(request: Request, sources: int | None) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    expectations: list[Any] = [
+        gxe.ExpectColumnValuesToNotBeNull(column=column)
+        for column in ("clip_id", "media_id", "uri", "kind", "outcome", "caption", "text", "start_pts", "end_pts")
+    ]
+    expectations += [
+        gxe.ExpectColumnValuesToBeUnique(column="clip_id"),
+        gxe.ExpectColumnValuesToBeInSet(column="outcome", value_set=list(OUTCOMES)),
+        gxe.ExpectColumnValuesToBeInSet(column="caption_source", value_set=["sidecar", "none"]),
+        gxe.ExpectColumnValuesToMatchRegex(column="media_id", regex="^[0-9a-f]{64}$"),
+        gxe.ExpectColumnValuesToMatchRegex(column="phash", regex="^[0-9a-f]{16}$"),
+        gxe.ExpectColumnValuesToBeBetween(column="ocr_coverage", min_value=0, max_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="exposure", min_value=0, max_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="quality_heuristic", min_value=0, max_value=10),
+        gxe.ExpectColumnValuesToBeBetween(column="sharpness", min_value=0),
+        gxe.ExpectColumnValuesToBeBetween(column="motion", min_value=0),
+    ]
+    if sources is not None:
+        count = {"min_value": sources, "max_value": sources}
+        expectations.append(gxe.ExpectColumnUniqueValueCountToBeBetween(column="media_id", **count))
+    return expectations + _of_kept(request)
+
+
+def _of_kept(request: Request) -> list[Any]:
+    """Kept rows have no verdict against them and meet their tier's demands; the others have their reason."""
+    import great_expectations.expectations as gxe
+
+    kept = {"row_condition": 'outcome == "kept"', "condition_parser": "pandas"}
+    gone = {"row_condition": 'outcome != "kept"', "condition_parser": "pandas"}
+    expectations: list[Any] = []
+    for column in ("filter", "message"):
+        expectations.append(gxe.ExpectColumnValuesToBeNull(column=column, **kept))
+        expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column, **gone))
+    expectations.append(gxe.ExpectColumnValuesToBeNull(column="tier", **gone))
+    expectations.append(gxe.ExpectColumnValuesToBeInSet(column="tier", value_set=sorted(request.tiers), **kept))
+    for column in ("phash", "width", "height", "time_base_den"):
+        expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column, **kept))
+    least = request.quality_heuristic_min
+    expectations.append(gxe.ExpectColumnValuesToBeBetween(column="quality_heuristic", min_value=least, **kept))
+    expectations.append(gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="end_pts", column_B="start_pts", **kept))
+    for name, tier in sorted(request.tiers.items()):
+        every = {"row_condition": f'tier == "{name}"', "condition_parser": "pandas"}
+        video = {"row_condition": f'tier == "{name}" and kind == "video"', "condition_parser": "pandas"}
+        motion = {"min_value": tier.motion_min, "max_value": tier.motion_max}
+        expectations += [
+            gxe.ExpectColumnValuesToBeBetween(column="ocr_coverage", max_value=tier.ocr_max, **every),
+            gxe.ExpectColumnValuesToBeBetween(column="motion", **motion, **video),
+            gxe.ExpectColumnValuesToNotBeNull(column="motion", **video),
+        ]
+    return expectations
+
+
+def _run(table: pa.Table, expectations: list[Any]) -> list[dict[str, Any]]:
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    suite = context.suites.add(gx.ExpectationSuite(name="clips"))
+    for expectation in expectations:
+        suite.add_expectation(expectation)
+    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("clips")
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    definition = gx.ValidationDefinition(data=batch, suite=suite, name="clips")
+    form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["clip_id"]}
+    outcome = context.validation_definitions.add(definition).run(
+        batch_parameters={"dataframe": table.to_pandas()}, result_format=form
+    )
+    # The order of results is not that of the suite, and ids and times differ from run to run.
+    return sorted((_plain(result) for result in outcome.to_json_dict()["results"]), key=json.dumps)
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    config, found = result["expectation_config"], result["result"]
+    arguments = {k: v for k, v in config["kwargs"].items() if k not in ("batch_id", "condition_parser")}
+    if isinstance(condition := arguments.get("row_condition"), dict):
+        arguments["row_condition"] = condition.get("pass_through_filter", condition)
+    rows = found.get("unexpected_index_list") or []
+    problem = result["exception_info"].get("exception_message")
+    return {
+        "expectation": config["type"],
+        "arguments": arguments,
+        "success": bool(result["success"]),
+        "unexpected": int(found.get("unexpected_count") or 0),
+        "clips": sorted({str(row["clip_id"]) for row in rows if isinstance(row, dict)})[:MOST_IDS],
+    } | ({"error": str(problem)} if problem else {})
