@@ -25,11 +25,14 @@ EXPERIMENT = "goku-registry"
 
 def tracking_uri(workspace: Path) -> str:
     """MLflow's place: `MLFLOW_TRACKING_URI`, or what params.yaml says under `tracking:`, or its default."""
-    from goku_core import config, tracking  # here, because config knows the request of this very room
+    from goku_core import tracking
 
-    params = workspace / "params.yaml"
-    section = config.read_yaml(params).get("tracking", {}) if params.is_file() else {}
-    settings = config.check(section, tracking.Request, "params.yaml, tracking")
+    settings, params = tracking.Request(), workspace / "params.yaml"
+    if params.is_file():
+        from goku_core import config  # here, because config knows the request of this very room
+
+        section = config.read_yaml(params).get("tracking", {})
+        settings = config.check(section, tracking.Request, "params.yaml, tracking")
     return tracking.resolve_uri(settings.uri, workspace)
 
 
