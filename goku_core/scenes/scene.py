@@ -250,7 +250,7 @@ def _moving(rng: np.random.Generator, direction: str, seconds: float) -> Scene:
     room = 1.0 - 2 * half
     speed = min(float(rng.uniform(0.30, 0.45)) / 2, room / seconds)
     way = speed * seconds
-    begin = half + float(rng.uniform(0, room - way))
+    begin = half + float(rng.uniform(0, max(0.0, room - way)))
     if direction in ("left", "up"):
         begin = 1.0 - begin
     if pair:
