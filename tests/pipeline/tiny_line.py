@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.line import Cell, wire
+from goku_core.tracking import Request as TrackingRequest
 
 
 class Request(BaseModel):
@@ -41,7 +42,7 @@ class Params(BaseModel):
     close: str = "e"
     steps: int = 1
     step_seconds: float = 0.0
-    tracking: dict[str, str] = {}
+    tracking: TrackingRequest = TrackingRequest()
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

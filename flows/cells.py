@@ -1,0 +1,70 @@
+"""A Prefect task is a cell of the line. It asks whether the work is done, and else starts the process that does it.
+
+That process is what `dvc repro` starts too: both are drivers of one command. Prefect caches nothing here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from goku_core import config
+from goku_core.pipeline import line
+from goku_core.pipeline.errors import GokuError, StageFailed
+from goku_core.pipeline.executor import find_done
+from goku_core.pipeline.process import execute_in_child
+
+
+def run_cells(names: list[str], workspace: str, strict: bool) -> list[dict[str, Any]]:
+    """Run cells (none named: the whole line) in order; the first that fails ends the flow. For use in a flow."""
+    cells = line.select(line.cells(config.load_params(Path(workspace) / "params.yaml")), names)
+    outcomes = [run_cell(cell.name, workspace, strict) for cell in cells]
+    rows = [
+        {
+            "cell": outcome["cell"],
+            "status": outcome["status"],
+            "seconds": round(outcome["seconds"], 1),
+            "fingerprint": outcome["fingerprint"][:12],
+        }
+        for outcome in outcomes
+    ]
+    create_table_artifact(rows, key="cells", description="What each cell of the line did, and under which fingerprint.")
+    return outcomes
+
+
+def _may_be_repeated(task: object, run: object, state: Any) -> bool:
+    """What a user must mend fails again; a killed process or a full network may not."""
+    try:
+        state.result()
+    except GokuError as error:
+        return isinstance(error, StageFailed) and error.retriable
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_may_be_repeated,
+)
+def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
+    """One cell. Raises `GokuError` for what a user must mend, `StageFailed` where the body failed."""
+    place = Path(workspace).resolve()
+    (cell,) = line.select(line.cells(config.load_params(place / "params.yaml")), [name])
+    outcome = find_done(cell, place, strict)
+    facts = outcome.as_json() if outcome else execute_in_child(name, place, "prefect", _flow_run(), strict)
+    get_run_logger().info("%s: %s (%s)", name, facts["status"], facts["fingerprint"][:12])
+    return facts
+
+
+def _flow_run() -> str:
+    context = FlowRunContext.get()
+    return str(context.flow_run.id) if context and context.flow_run else ""

@@ -1,0 +1,24 @@
+"""The flow of stage `collect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.cells import run_cells
+
+
+@flow(name="collect", flow_run_name="collect")
+def collect(strict: bool = False, workspace: str = ".") -> list[dict[str, Any]]:
+    """Gather raw media: a folder, or the procedural sample corpus.
+
+    Args:
+        strict: work done by other code does not count as done.
+        workspace: folder that holds params.yaml.
+    """
+    return run_cells(["collect"], workspace, strict)
+
+
+if __name__ == "__main__":
+    collect()
