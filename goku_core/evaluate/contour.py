@@ -7,11 +7,13 @@ looks at pixels only. How it sees:
 2. A pixel belongs to a thing when its chroma (distance from grey in CIELAB) stands out; each thing is then cut again at half
    of its own chroma, which is where its true edge lies however blurred the picture is.
 3. A region holding two hues is cut by hue: two things that touch are two things.
-4. Outline: a star is hollow (area far below its hull's). Of the smallest enclosing circle, rectangle and triangle, the one
-   that the region fills best names the others; a region that fills none is no detection at all.
+4. Outline: the distance from the centroid to the edge, all around, laid over that of the four ideal figures of the same
+   area, each turned to fit best. The largest overlap (intersection over union) names the figure; a region that overlaps
+   none of them well is no detection at all.
 5. Colour: nearest hue angle of the region's inner pixels.
 
-The score is the fill of the enclosing figure, times how clearly it wins over the next one.
+The score is the overlap, lowered where two figures overlap about equally well. Everything is plain arithmetic on the
+contour: OpenCV's smallest enclosing triangle, the obvious tool, gave different answers on the same pixels between runs.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -30,12 +33,17 @@ from goku_core.scenes.vocabulary import COLORS
 REVISION = 1
 """Raise when answers change: it is part of the fingerprint in every record."""
 
+AIR = 9
+"""Pixels of the enlarged picture around a region in which its true edge is looked for."""
+ANGLES = 120
+"""Directions in which an outline is measured: 3 degrees, a pixel of the edge of the largest thing."""
+
 
 @dataclass(frozen=True)
 class ContourSettings:
     """Our choices, set on rendered scenes with blur and noise added; lengths in shares of the picture's height."""
 
-    working_height: int = 288
+    working_height: int = 224
     seed_chroma: float = 22.0
     """CIELAB chroma from which a pixel is certainly coloured (greyish grounds stay below 12)."""
     least_peak_chroma: float = 28.0
@@ -44,9 +52,10 @@ class ContourSettings:
     """Of the squared height: a circle of 9 % of the height across."""
     second_hue_share: float = 0.2
     """A region with this share of a second hue is two things."""
-    star_solidity: float = 0.80
-    least_fill: float = 0.80
-    """Share of the enclosing figure that must be filled to be called that figure."""
+    least_overlap: float = 0.86
+    """Intersection over union with the ideal figure. An ellipse of 4:3 has 0.85 with the circle, a half moon 0.6."""
+    roundness: float = 0.10
+    """The ideal figures are blurred by this share of their enclosing radius: what the edge of a small picture does."""
 
 
 class ContourJudge:
@@ -59,6 +68,7 @@ class ContourJudge:
     def __init__(self, settings: ContourSettings | None = None) -> None:
         self.settings = settings or ContourSettings()
         self._hues = _hue_angles(COLORS)
+        self._ideals = {label: ideal_profile(label, self.settings.roundness) for label in self.labels}
 
     @property
     def fingerprint(self) -> str:
@@ -78,21 +88,22 @@ class ContourJudge:
         chroma = np.hypot(lab[..., 1], lab[..., 2])
         least = s.least_area * s.working_height**2
         seen = []
-        for region in self._regions(lab, chroma, least):
-            if (thing := self._name(region, lab, chroma, least, scale)) is not None:
-                seen.append(thing)
+        for rough, corner in _components(chroma > s.seed_chroma, least * 0.5, air=AIR):
+            window = tuple(slice(at, at + side) for at, side in zip(corner, rough.shape, strict=True))
+            for region in self._regions(rough, lab[window], chroma[window], least):
+                if (thing := self._name(region, lab[window], corner, least, scale)) is not None:
+                    seen.append(thing)
         return sorted(seen, key=lambda d: (-d.score, d.box))
 
-    def _regions(self, lab: np.ndarray, chroma: np.ndarray, least: float) -> list[np.ndarray]:
-        """Boolean masks of coloured regions, each of one hue, cut at half of its own chroma."""
+    def _regions(self, rough: np.ndarray, lab: np.ndarray, chroma: np.ndarray, least: float) -> list[np.ndarray]:
+        """Masks of the things within one coloured patch, each of one hue, cut at half of its own chroma."""
         regions = []
-        for rough in _components(chroma > self.settings.seed_chroma, least * 0.5):
-            for one in self._split_by_hue(rough, lab, least):
-                peak = float(np.percentile(chroma[one], 85))
-                if peak < self.settings.least_peak_chroma:
-                    continue
-                near = cv2.dilate(one.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-                regions += _components(near & (chroma > peak / 2), least)
+        for one in self._split_by_hue(rough, lab, least):
+            peak = float(np.percentile(chroma[one], 85))
+            if peak < self.settings.least_peak_chroma:
+                continue
+            near = cv2.dilate(one.astype(np.uint8), np.ones((AIR, AIR), np.uint8)).astype(bool)
+            regions += [_placed(*part, rough.shape) for part in _components(near & (chroma > peak / 2), least)]
         return regions
 
     def _split_by_hue(self, region: np.ndarray, lab: np.ndarray, least: float) -> list[np.ndarray]:
@@ -104,18 +115,18 @@ class ContourJudge:
         for hue in np.flatnonzero(counts >= least):
             mask = np.zeros_like(region)
             mask[region] = names == hue
-            parts += _components(mask, least)
+            parts += [_placed(*part, region.shape) for part in _components(mask, least)]
         return parts
 
     def _name(
-        self, region: np.ndarray, lab: np.ndarray, chroma: np.ndarray, least: float, scale: float
+        self, region: np.ndarray, lab: np.ndarray, corner: tuple[int, int], least: float, scale: float
     ) -> Detection | None:
         contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         outline = max(contours, key=cv2.contourArea)
         area = float(cv2.contourArea(outline))
         if area < least:
             return None
-        label, score = self._shape(outline, area)
+        label, score = self._shape(outline)
         if label is None:
             return None
         x, y, w, h = cv2.boundingRect(outline)
@@ -123,22 +134,18 @@ class ContourJudge:
         body = inner if inner.any() else region
         counts = np.bincount(self._nearest_hue(lab[body]), minlength=len(self._hues))
         color = list(COLORS)[int(np.argmax(counts))]
+        x, y = x + corner[1], y + corner[0]
         box = (x / scale, y / scale, (x + w) / scale, (y + h) / scale)
         return Detection(label, score, box, area / scale**2, color)
 
-    def _shape(self, outline: np.ndarray, area: float) -> tuple[str | None, float]:
+    def _shape(self, outline: np.ndarray) -> tuple[str | None, float]:
         """Name and score of an outline; (None, 0) when it resembles none of the four."""
-        s = self.settings
-        hull = cv2.convexHull(outline)
-        solidity = area / max(float(cv2.contourArea(hull)), 1.0)
-        if solidity < s.star_solidity:
-            return ("star", 0.9) if _points(outline, hull) == 5 else (None, 0.0)
-        fills = enclosing_fills(hull, area)
-        best, second = sorted(fills.values(), reverse=True)[:2]
-        if best < s.least_fill:
+        around = profile(outline)
+        overlaps = {label: overlap(around, ideal) for label, ideal in self._ideals.items()}
+        (label, best), (_, second) = sorted(overlaps.items(), key=lambda item: -item[1])[:2]
+        if best < self.settings.least_overlap:
             return None, 0.0
-        label = max(fills, key=lambda name: fills[name])
-        return label, float(min(1.0, best) * min(1.0, 0.5 + (best - second) / 0.2))
+        return label, best * min(1.0, 0.5 + (best - second) / 0.04)
 
     def _nearest_hue(self, lab: np.ndarray) -> np.ndarray:
         """lab (n, 3) -> index of the colour with the nearest hue angle, (n,)."""
@@ -147,35 +154,66 @@ class ContourJudge:
         return gap.argmin(axis=1)
 
 
-def enclosing_fills(hull: np.ndarray, area: float) -> dict[str, float]:
-    """Share of the smallest enclosing circle, square and triangle that `area` fills.
+def profile(outline: np.ndarray, angles: int = ANGLES) -> np.ndarray:
+    """Distance from the centroid to the edge at evenly spaced angles (angles,), scaled to a figure of area pi."""
+    moments = cv2.moments(outline)
+    centre = np.array([moments["m10"], moments["m01"]]) / max(moments["m00"], 1e-9)
+    away = outline.reshape(-1, 2) - centre
+    around = np.arctan2(away[:, 1], away[:, 0])
+    order = np.argsort(around, kind="stable")
+    grid = np.linspace(-np.pi, np.pi, angles, endpoint=False)
+    radii = np.interp(grid, around[order], np.hypot(*away[order].T), period=2 * np.pi)
+    return radii / np.sqrt(np.mean(radii**2))
 
-    The square has the longer side of the rotated rectangle, so that an oblong is none. Ideal values: circle 1, .785, .605; square .637, 1, .5; equilateral triangle .413, .5, 1.
+
+def overlap(around: np.ndarray, turned: np.ndarray) -> float:
+    """Largest intersection over union of a profile (n,) with an ideal in all its turns (n, n); all have one area."""
+    common = (np.minimum(turned, around) ** 2).sum(axis=1)
+    return float((common / (2 * np.sum(around**2) - common)).max())
+
+
+@lru_cache(maxsize=16)
+def ideal_profile(label: str, roundness: float) -> np.ndarray:
+    """Profile of a regular figure, blurred by `roundness` x its enclosing radius, in all its turns (angles, angles).
+
+    The star has five points and an inner radius of 0.43.
     """
-    (_, radius) = cv2.minEnclosingCircle(hull)
-    (_, (width, height), _) = cv2.minAreaRect(hull)
-    triangle, _corners = cv2.minEnclosingTriangle(hull.astype(np.float32))
-    return {
-        "circle": area / max(np.pi * radius**2, 1.0),
-        "square": area / max(width, height, 1.0) ** 2,
-        "triangle": area / max(float(triangle), 1.0),
-    }
+    radius, side = 200, 640
+    canvas = np.zeros((side, side), np.float32)
+    if label == "circle":
+        cv2.circle(canvas, (side // 2, side // 2), radius, 1.0, -1)
+    else:
+        corners, inner = {"triangle": (3, 1.0), "square": (4, 1.0), "star": (10, 0.43)}[label]
+        turn = 2 * np.pi * np.arange(corners) / corners
+        reach = radius * np.where(np.arange(corners) % 2 == 0, 1.0, inner)
+        points = side // 2 + reach[:, None] * np.stack([np.sin(turn), -np.cos(turn)], axis=1)
+        cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], 1.0)
+    soft = cv2.GaussianBlur(canvas, (0, 0), roundness * radius)
+    # Half of its own strongest tone, as the judge cuts every region.
+    contours, _ = cv2.findContours(
+        (soft > 0.5 * soft.max()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    around = profile(contours[0])
+    return np.stack([np.roll(around, k) for k in range(len(around))])
 
 
-def _points(outline: np.ndarray, hull: np.ndarray) -> int:
-    """Bays of an outline that are deep enough to lie between the points of a star."""
-    corners = cv2.convexHull(outline, returnPoints=False)
-    defects = cv2.convexityDefects(outline, np.sort(corners, axis=0)[::-1])
-    if defects is None:
-        return 0
-    (_, radius) = cv2.minEnclosingCircle(hull)
-    return int(np.count_nonzero(defects.reshape(-1, 4)[:, 3] / 256.0 > 0.12 * radius))
-
-
-def _components(mask: np.ndarray, least: float) -> list[np.ndarray]:
-    """Connected regions of at least `least` pixels, in scan order."""
+def _components(mask: np.ndarray, least: float, air: int = 0) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Connected regions of at least `least` pixels: mask of the box around each (with `air` pixels), and its top left."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    return [labels == i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= least]
+    found = []
+    for i in range(1, count):
+        left, top, width, height, area = stats[i]
+        if area >= least:
+            y, x = max(0, top - air), max(0, left - air)
+            found.append((labels[y : top + height + air, x : left + width + air] == i, (int(y), int(x))))
+    return found
+
+
+def _placed(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of a box set back into a picture of that shape."""
+    whole = np.zeros(shape, bool)
+    whole[corner[0] : corner[0] + mask.shape[0], corner[1] : corner[1] + mask.shape[1]] = mask
+    return whole
 
 
 def _hue_angles(colors: Mapping[str, tuple[int, int, int]]) -> np.ndarray:
