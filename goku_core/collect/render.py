@@ -17,6 +17,7 @@ from goku_core.collect.request import SampleCorpus
 from goku_core.collect.sample import GRAIN, Recipe, Shot, image_scene, video_shots
 from goku_core.media.encode import write_image, write_video
 from goku_core.scenes.draw import draw
+from goku_core.scenes.grammar import prompt
 from goku_core.scenes.scene import Motion
 
 SCHEMA = pa.schema([("name", pa.string()), ("frames", pa.int64())])
@@ -80,7 +81,8 @@ def _shots(recipe: Recipe, sample: SampleCorpus, seed: int) -> list[Shot]:
         sample = sample.model_copy(update={"shot_seconds": (recipe.shot_seconds, recipe.shot_seconds)})
     shots = video_shots(sample, seed, recipe.index, recipe.fps)[: recipe.shots]
     if recipe.effect in ("still", "shake"):
-        shots = [replace(shot, scene=replace(shot.scene, motion=Motion())) for shot in shots]
+        still = [replace(shot.scene, motion=Motion()) for shot in shots]
+        shots = [replace(shot, scene=s, caption=prompt(s)) for shot, s in zip(shots, still, strict=True)]
     return shots
 
 

@@ -16,7 +16,7 @@ class SampleCorpus(BaseModel):
     videos: int = Field(48, ge=1, le=9000, description="good videos")
     images: int = Field(1600, ge=0, le=90000, description="good images")
     shots_per_video: tuple[int, int] = Field((3, 5), description="least and most shots of a video")
-    shot_seconds: tuple[float, float] = Field((2.5, 4.0), description="shortest and longest shot, seconds")
+    shot_seconds: tuple[float, float] = Field((2.5, 3.25), description="shortest and longest shot, seconds")
     height: int = Field(480, ge=64, multiple_of=2, description="height of videos and images, pixels")
     width: int = Field(
         864, ge=64, multiple_of=2, description="width, pixels; 864 is the least of the paper's 480p tier (Table 4)"
