@@ -68,7 +68,7 @@ def mismatches(evidence: Evidence, to_promote: dict[str, str], vae: str) -> list
     for phase, digest in sorted(to_promote.items()):
         evaluated = evidence.models.get(phase)
         if evaluated is None:
-            faults.append(f"{phase} was not evaluated")
+            faults.append(f"{phase} was not evaluated (let `evaluate` sample it, or leave it out of `promote`)")
         elif evaluated != digest:
             faults.append(f"{phase} was evaluated as {evaluated[:12]}, to be promoted is {digest[:12]}")
     if evidence.vae is not None and evidence.vae != vae:
