@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
+from pydantic import BaseModel
 
 from goku_core.pipeline.errors import GokuError
 
 params = typer.Typer(help="Presets of params.yaml.", no_args_is_help=True)
 
+WIDTH = 118
 PRESETS = Path(__file__).resolve().parents[1] / "params"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
 
@@ -48,16 +53,61 @@ def use(
 
 @params.command("show")
 def show(as_json: Json = False) -> None:
-    """Print the checked parameters of this folder, with every default filled in.
+    """Print the checked parameters of this folder, every default filled in and every key explained.
 
     Example: goku params show
     """
-    import yaml
-
     from goku_core import config
 
-    value = config.load_params().model_dump(mode="json")
-    typer.echo(json.dumps(value) if as_json else yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+    found = config.load_params()
+    typer.echo(json.dumps(found.model_dump(mode="json")) if as_json else annotated(found), nl=as_json)
+
+
+def annotated(value: BaseModel) -> str:
+    """YAML of a request with each field's description as its comment. What presets are written with."""
+    return "\n".join(_lines(value, 0, explain=True)) + "\n"
+
+
+def _lines(value: BaseModel | dict[str, Any], depth: int, explain: bool) -> Iterator[str]:
+    indent = "  " * depth
+    items = (
+        value.items() if isinstance(value, dict) else [(key, getattr(value, key)) for key in type(value).model_fields]
+    )
+    for position, (key, inner) in enumerate(items):
+        if not depth and position:
+            yield ""
+        field = None if isinstance(value, dict) else type(value).model_fields[key]
+        comment = f"# {field.description}" if explain and field and field.description else ""
+        if isinstance(inner, BaseModel) or (isinstance(inner, dict) and inner):
+            if comment:
+                yield from _wrapped(comment, indent)
+            yield f"{indent}{key}:"
+            # Of several entries of one kind (phases, resolutions) the first one explains the keys.
+            yield from _lines(inner, depth + 1, explain and (not isinstance(value, dict) or position == 0))
+            continue
+        line = f"{indent}{key}: {_scalar(inner)}"
+        if comment and len(line) + len(comment) + 2 <= WIDTH:
+            yield f"{line}  {comment}"
+            continue
+        yield from _wrapped(comment, indent)
+        yield line
+
+
+def _wrapped(comment: str, indent: str) -> list[str]:
+    return textwrap.wrap(comment, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}# ")
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_scalar(inner) for inner in value)}]"
+    return json.dumps(value, ensure_ascii=False) if not _is_plain(value) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """A text that YAML reads as the same text without quotes."""
+    return isinstance(value, str) and yaml.safe_load(f"- {value}") == [value]
 
 
 def _presets() -> dict[str, Path]:

@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +49,26 @@ class Params(BaseModel):
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a parameter file. Raises `GokuError` naming every bad key and what is allowed there."""
-    return check(read_yaml(Path(path)), Params, str(path))
+    params = check(read_yaml(Path(path)), Params, str(path))
+    if wrong := list(_between_sections(params)):
+        raise GokuError("\n".join(f"{path}: {line}" for line in wrong))
+    return params
+
+
+def _between_sections(params: Params) -> Iterator[str]:
+    """What one section says of another: names of resolutions and of phases."""
+    phases, resolutions = list(params.train.phases), list(params.precompute.resolutions)
+    for name, phase in params.train.phases.items():
+        if phase.resolution not in resolutions:
+            yield (
+                f"train.phases.{name}.resolution: {phase.resolution!r} is no resolution of precompute. "
+                f"Allowed: {', '.join(resolutions)}."
+            )
+    for section in ("evaluate", "promote"):
+        for key in ("image_model", "video_model", "image_to_video_model"):
+            model = getattr(getattr(params, section), key)
+            if model is not None and model not in phases:
+                yield f"{section}.{key}: {model!r} is no phase of train. Allowed: {', '.join(phases)}."
 
 
 def read_yaml(path: Path) -> Any:
