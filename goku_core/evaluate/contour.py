@@ -190,9 +190,7 @@ def ideal_profile(label: str, roundness: float) -> np.ndarray:
         cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], 1.0)
     soft = cv2.GaussianBlur(canvas, (0, 0), roundness * radius)
     # Half of its own strongest tone, as the judge cuts every region.
-    contours, _ = cv2.findContours(
-        (soft > 0.5 * soft.max()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    contours, _ = cv2.findContours((soft > 0.5 * soft.max()).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     around = profile(contours[0])
     return np.stack([np.roll(around, k) for k in range(len(around))])
 

@@ -25,11 +25,15 @@ LEAST_SIGHT = 0.5
 
 @dataclass(frozen=True)
 class Path2D:
-    """Where a thing was: frame numbers (n,), centres (n, 2) in heights of the picture, x then y."""
+    """Where a thing was: frame numbers (n,), centres (n, 2) in heights of the picture, x then y.
+
+    total: frames of the clip; looked: frames that were looked at, n of which show the thing.
+    """
 
     frames: np.ndarray
     centres: np.ndarray
     total: int
+    looked: int
 
     @property
     def travel(self) -> np.ndarray:
@@ -41,25 +45,30 @@ class Path2D:
 
 
 def follow(clip: np.ndarray, judge: Judge, label: str | None, color: str | None, frames: int = 9) -> Path2D:
-    """Track the best thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
+    """Track the thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
 
-    Colour leads and class is asked only where several things have it: a shape half out of the picture changes its outline.
+    Where it is seen in too few frames, the largest thing is followed instead: a blue circle that moves right where a green
+    one was asked for is right in its direction and wrong in its subject, and these are two dimensions.
     """
     numbers = np.unique(np.linspace(0, len(clip) - 1, frames).round().astype(int))
-    height = clip.shape[1]
-    seen_at, centres = [], []
-    for number, things in zip(numbers, judge.detect(clip[numbers]), strict=True):
-        if (thing := _wanted(things, label, color)) is not None:
-            left, top, right, bottom = thing.box
-            seen_at.append(int(number))
-            centres.append(((left + right) / 2 / height, (top + bottom) / 2 / height))
-    return Path2D(np.array(seen_at, dtype=float), np.array(centres, dtype=float).reshape(-1, 2), len(clip))
+    seen = judge.detect(clip[numbers])
+    chosen = [_wanted(things, label, color) for things in seen]
+    if sum(thing is not None for thing in chosen) < LEAST_SIGHT * len(numbers):
+        chosen = [max(things, key=lambda t: t.area, default=None) for things in seen]
+    found = [(number, thing.box) for number, thing in zip(numbers, chosen, strict=True) if thing is not None]
+    centres = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for _, box in found]
+    return Path2D(
+        np.array([number for number, _ in found], dtype=float),
+        np.array(centres, dtype=float).reshape(-1, 2) / clip.shape[1],
+        total=len(clip),
+        looked=len(numbers),
+    )
 
 
-def direction_verdict(path: Path2D, direction: str, looked: int) -> tuple[bool, str]:
-    """(right, reason) of a path against a word of DIRECTIONS; `looked` = frames looked at."""
-    if len(path.frames) < max(2, LEAST_SIGHT * looked):
-        return False, f"the thing is seen in {len(path.frames)} of {looked} frames"
+def direction_verdict(path: Path2D, direction: str) -> tuple[bool, str]:
+    """(right, reason) of a path against a word of DIRECTIONS."""
+    if len(path.frames) < max(2, LEAST_SIGHT * path.looked):
+        return False, f"a thing is seen in {len(path.frames)} of {path.looked} frames"
     dx, dy = path.travel
     distance = float(np.hypot(dx, dy))
     if distance < LEAST_TRAVEL:
