@@ -1,11 +1,11 @@
 """The colour-and-contour judge: finds saturated, simply shaped things on greyish ground. No weights, no download.
 
-It knows four outlines (circle, square, triangle, star) and six hues, nothing about how the sample corpus draws them, and it
-looks at pixels only. How it sees:
+It knows four outlines (circle, square, triangle, star) and six hues, nothing about how the sample corpus draws them,
+and it looks at pixels only. How it sees:
 
-1. The picture is enlarged to a height of about 288 pixels (cubic), so that 64-pixel and 160-pixel pictures are judged alike.
-2. A pixel belongs to a thing when its chroma (distance from grey in CIELAB) stands out; each thing is then cut again at half
-   of its own chroma, which is where its true edge lies however blurred the picture is.
+1. The picture is scaled to a height of 224 pixels (cubic), so that 64-pixel and 160-pixel pictures are judged alike.
+2. A pixel belongs to a thing when its chroma (distance from grey in CIELAB) stands out; each thing is then cut again at
+   half of its own chroma, which is where its true edge lies however blurred the picture is.
 3. A region holding two hues is cut by hue: two things that touch are two things.
 4. Outline: the distance from the centroid to the edge, all around, laid over that of the four ideal figures of the same
    area, each turned to fit best. The largest overlap (intersection over union) names the figure; a region that overlaps
@@ -196,7 +196,7 @@ def ideal_profile(label: str, roundness: float) -> np.ndarray:
 
 
 def _components(mask: np.ndarray, least: float, air: int = 0) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """Connected regions of at least `least` pixels: mask of the box around each (with `air` pixels), and its top left."""
+    """Connected regions of at least `least` pixels: the mask of the box (and `air`) around each, and its top left."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     found = []
     for i in range(1, count):

@@ -219,7 +219,8 @@ def _report(summary: dict[str, Any], context: Context, drawn_in: float, seconds:
     context.tracker.log_metrics(metrics)
     low, high = overall["interval"]
     context.say(
-        f"evaluate: overall {overall['score']:.3f} (95 % interval {low:.3f} to {high:.3f}, chance {overall['chance']:.3f})"
+        f"evaluate: overall {overall['score']:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f}, chance {overall['chance']:.3f})"
     )
     return Report(
         overall=overall["score"],

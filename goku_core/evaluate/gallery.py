@@ -20,7 +20,7 @@ CLIP_CRF = 16
 def write_sheets(
     folder: Path, prompts: Sequence[Prompt], samples: Sequence[Sample], images: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """samples/TASK.webp with every picture of the task; returns where each sample lies: {task: file, columns, samples}."""
+    """samples/TASK.webp with every picture of the task. Returns where each lies: {task: file, columns, samples}."""
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     sheets = {}
     for task in dict.fromkeys(prompt.task for prompt in prompts):

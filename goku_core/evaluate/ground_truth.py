@@ -1,7 +1,7 @@
 """The judge is judged first: on renders whose content is known, at the size the model draws.
 
-A score is worth what its judge is worth. Below `judge_minimum` the stage stops; the same measurement on softened renders
-(blur and noise as a small VAE leaves them) is reported beside it.
+A score is worth what its judge is worth. Below `judge_minimum` the stage stops; the same measurement on softened
+renders (blur and noise as a small VAE leaves them) is reported beside it.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _verdicts(
 def _chance(
     judge: Judge, prompts: Sequence[Prompt], samples: Sequence[Sample], seen: Sequence[list[Detection]]
 ) -> dict[str, float]:
-    """By task: the right picture of another prompt of the task, judged against this one. The exact mean of shuffling."""
+    """By task: the right pictures of all other prompts judged against each: the exact mean of shuffling."""
     first: dict[str, list[Detection]] = {}
     for sample, things in zip(samples, seen, strict=True):
         first.setdefault(sample.prompt.prompt_id, things)

@@ -1,8 +1,8 @@
 """What a judge is: something that looks at pictures and says which things it sees, where, and in which colour.
 
-The verdict rule (verdict.py) never looks at pixels; it only reads detections. The colour-and-contour judge of the embedded
-default (contour.py) and a model-based one (Mask2Former for classes and boxes, CLIP for colours, as GenEval has it) differ
-only behind this interface, and every record carries the fingerprint of the judge that spoke.
+The verdict rule (verdict.py) never looks at pixels; it only reads detections. The colour-and-contour judge of the
+embedded default (contour.py) and a model-based one (Mask2Former for classes and boxes, CLIP for colours, as GenEval has
+it) differ only behind this interface, and every record carries the fingerprint of the judge that spoke.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from goku_core.pipeline.errors import GokuError
 
 BLIND_PICTURES = 50
-"""GenEval's users got 0.03 from a broken detector without a warning (djghosh13/geneval#15): this many pictures are looked
-at before a judge that finds nothing is called broken."""
+"""GenEval's users got 0.03 from a broken detector without a warning (djghosh13/geneval#15): this many pictures are
+looked at before a judge that finds nothing is called broken."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Judge(Protocol):
 
 
 def usable(detections: list[Detection], judge: Judge, task: str, at_most: int = 16) -> dict[str, list[Detection]]:
-    """Detections by class, best first, above the judge's threshold for the task, at most 16 of a class (as GenEval does)."""
+    """Detections by class, best first, above the judge's threshold for the task, at most 16 of a class (as GenEval)."""
     least = judge.minimum_score.get(task, judge.minimum_score["*"])
     found: dict[str, list[Detection]] = {}
     for seen in sorted(detections, key=lambda d: -d.score):
@@ -91,6 +91,6 @@ def check_sight(judge: Judge, seen: list[list[Detection]]) -> None:
     blind = sum(not things for things in looked)
     if looked and blind * 2 > len(looked):
         raise GokuError(
-            f"evaluate: the judge {judge.name!r} found nothing in {blind} of {len(looked)} pictures with known content. "
+            f"evaluate: the judge {judge.name!r} found nothing in {blind} of {len(looked)} pictures of known content. "
             "It is broken or does not suit these pictures; no score would mean anything."
         )

@@ -37,7 +37,7 @@ class Path2D:
 
     @property
     def travel(self) -> np.ndarray:
-        """Displacement over the clip (2,), from a straight line fitted to all centres (one bad frame does not decide)."""
+        """Displacement over the clip (2,), from a line fitted to all centres (one bad frame does not decide)."""
         if len(self.frames) < 2:
             return np.zeros(2)
         slope = np.polyfit(self.frames, self.centres, 1)[0]
@@ -47,8 +47,8 @@ class Path2D:
 def follow(clip: np.ndarray, judge: Judge, label: str | None, color: str | None, frames: int = 9) -> Path2D:
     """Track the thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
 
-    Where it is seen in too few frames, the largest thing is followed instead: a blue circle that moves right where a green
-    one was asked for is right in its direction and wrong in its subject, and these are two dimensions.
+    Where it is seen in too few frames, the largest thing is followed instead: a blue circle that moves right where a
+    green one was asked for is right in its direction and wrong in its subject, and these are two dimensions.
     """
     numbers = np.unique(np.linspace(0, len(clip) - 1, frames).round().astype(int))
     seen = judge.detect(clip[numbers])
@@ -85,9 +85,10 @@ def heading(dx: float, dy: float) -> str:
 
 
 def temporal_flicker(clip: np.ndarray) -> float:
-    """VBench's temporal flickering, 0..1, higher is calmer: (255 - mean |difference of neighbours|) / 255 on uint8 frames.
+    """VBench's temporal flickering of uint8 frames, 0..1: (255 - mean |difference of neighbours|) / 255.
 
-    VBench runs it on clips chosen to be static; here motion of the prompt counts against it too, equally for every model.
+    VBench runs it on clips chosen to be static; here motion of the prompt counts against it too, equally for every
+    model.
     """
     if len(clip) < 2:
         return 1.0

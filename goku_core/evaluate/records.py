@@ -1,7 +1,8 @@
 """The evidence of an evaluation: append-only Parquet, one row per (sample, dimension).
 
-Every score, interval, table and page is a pure function of these rows, so it cannot depend on the order or the number of
-workers. A row that is missing is an error, never a zero; two rows that contradict each other are an error, never a choice.
+Every score, interval, table and page is a pure function of these rows, so it cannot depend on the order or the number
+of workers. A row that is missing is an error, never a zero; two rows that contradict each other are an error, never a
+choice.
 """
 
 from __future__ import annotations

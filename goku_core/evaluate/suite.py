@@ -89,7 +89,7 @@ def image_samples(prompts: Sequence[Prompt], per_task: int, per_prompt: int, see
 
 
 def clip_samples(benchmark: str, prompts: int, per_prompt: int, seed: int) -> list[Sample]:
-    """Samples for prompts "a green triangle moving right"; the four directions in turn. benchmark: "motion" or "i2v"."""
+    """Samples for prompts "a green triangle moving right"; the directions in turn. benchmark: "motion", "i2v"."""
     entries = [entry for entry in motion_prompts() if entry["tag"] == "motion"]
     by_way: dict[str, list[Mapping[str, Any]]] = {}
     for i in generator(seed, "suite", benchmark).permutation(len(entries)):

@@ -1,8 +1,9 @@
 """GenEval's verdict on one picture: which detections satisfy which clause of the metadata.
 
-Source: github.com/djghosh13/geneval, evaluation/evaluate_images.py at af4902f, re-implemented from its rule. Two traits of
-the official rule are kept on purpose: a clause looks at the best `count` detections of its class only, before colour is
-asked (a red and a blue circle in one picture cannot both be found), and near the diagonal two relations hold at once.
+Source: github.com/djghosh13/geneval, evaluation/evaluate_images.py at af4902f, re-implemented from its rule. Two
+traits of the official rule are kept on purpose: a clause looks at the best `count` detections of its class only,
+before colour is asked (a red and a blue circle in one picture cannot both be found), and near the diagonal two
+relations hold at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from goku_core.evaluate.judge import Detection
 
 POSITION_MARGIN = 0.1
-"""Share of the summed extents that is taken off the offset of the centres on each axis (GenEval's POSITION_THRESHOLD)."""
+"""Share of the summed extents taken off the offset of the centres on each axis (GenEval's POSITION_THRESHOLD)."""
 POSITION_COSINE = 0.5
 """What is left of the offset, over the raw distance, must pass this (60 degrees to each side of the axis)."""
 

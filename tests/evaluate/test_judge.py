@@ -60,7 +60,7 @@ def test_a_judge_below_the_minimum_stops_the_stage():
     prompts = suite.image_prompts(2, seed=1)
     check = check_judge(JUDGE, prompts, suite.image_samples(prompts, 2, 1, seed=1), (64, 112), seed=1)
     check.tasks["counting"] = 0.9
-    with pytest.raises(GokuError, match="counting 0.900"):
+    with pytest.raises(GokuError, match=r"counting 0\.900"):
         require(check, JUDGE, 0.98)
 
 
