@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -69,11 +70,9 @@ class WordEncoder:
     def encode(self, text: str) -> Tensor:
         sequence = ["<start>", *words(text)[: self.max_words]]
         rows = [_word_vector(sequence[0], self.width)]
-        for position, (before, word) in enumerate(zip(sequence, sequence[1:], strict=False), start=1):
+        for position, (before, word) in enumerate(pairwise(sequence), start=1):
             pair = _word_vector(f"{before} {word}", self.width)
-            rows.append(
-                _word_vector(word, self.width) + 0.5 * pair + 0.5 * _position_vector(position, self.width)
-            )
+            rows.append(_word_vector(word, self.width) + 0.5 * pair + 0.5 * _position_vector(position, self.width))
         return torch.from_numpy(np.stack(rows))
 
 

@@ -86,9 +86,7 @@ class CrossAttention(nn.Module):
         self.k_norm = nn.RMSNorm(width, eps=1e-6)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self, x: Tensor, layout: Layout, rope: RopeTable, text: Tensor, text_layout: Layout
-    ) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, rope: RopeTable, text: Tensor, text_layout: Layout) -> Tensor:
         k, v = self.kv(text).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.q_norm(self.q(x)), self.k_norm(k), v))
         out = packed_attention(rotate(q, rope), k, v, layout, text_layout)

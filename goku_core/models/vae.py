@@ -82,7 +82,7 @@ class VideoVAE(nn.Module):
 
         Raises ValueError where the clip does not fit the stride.
         """
-        patches = self._to_patches(video)
+        patches = self.to_patches(video)
         correction, log_variance = self.encoder_out(self.encoder(self.encoder_in(patches))).chunk(2, dim=1)
         return self.project(patches) + correction, log_variance.clamp(-12.0, 4.0)
 
@@ -100,7 +100,7 @@ class VideoVAE(nn.Module):
         correction = self.decoder_out(self.decoder(self.decoder_in(raw)))
         return self._to_video(self.expand(raw) + correction)
 
-    def _to_patches(self, video: Tensor) -> Tensor:
+    def to_patches(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, 3*4*8*8, (T-1)/4+1, H/8, W/8); the first frame fills a whole patch in time."""
         frames, height, width = video.shape[2:]
         depth, rows, columns = self.config.latent_shape(frames, height, width)
@@ -110,12 +110,12 @@ class VideoVAE(nn.Module):
         return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(-1, self.config.patch_width, depth, rows, columns)
 
     def _to_video(self, patches: Tensor) -> Tensor:
-        """Inverse of `_to_patches`; the four copies of the first frame are averaged into one."""
+        """Inverse of `to_patches`; the four copies of the first frame are averaged into one."""
         t, h, w = self.config.stride
         depth, rows, columns = patches.shape[2:]
         x = patches.reshape(-1, 3, t, h, w, depth, rows, columns).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        first = x[:, :, :1].mean(dim=3).reshape(-1, 3, 1, rows * h, columns * w)
-        rest = x[:, :, 1:].reshape(-1, 3, (depth - 1) * t, rows * h, columns * w)
+        first = x[:, :, :1].mean(dim=3).reshape(len(patches), 3, 1, rows * h, columns * w)
+        rest = x[:, :, 1:].reshape(len(patches), 3, (depth - 1) * t, rows * h, columns * w)
         return torch.cat((first, rest), dim=2)
 
     @torch.no_grad()

@@ -48,8 +48,5 @@ class PrecomputeRequest(BaseModel):
         min_length=1, description="by name; phases of `train` refer to the names"
     )
     text: TextEncoderRequest = Field(default_factory=TextEncoderRequest)
-    windows_per_clip: int = Field(
-        1, ge=1, description="spans of `frames` taken from each clip, evenly spread"
-    )
-    frames_as_images: int = Field(0, ge=0, description="frames of each clip that are stored as pictures too")
+    windows_per_clip: int = Field(1, ge=1, description="spans of `frames` taken from each clip, evenly spread")
     shard_megabytes: int = Field(256, ge=1, le=4096, description="size at which a shard is closed")

@@ -31,6 +31,15 @@ class Sampling(BaseModel):
     shift: float = Field(1.0, gt=0, description="> 1 spends more steps near noise")
 
 
+class Previews(BaseModel):
+    """Prompts sampled after every phase, with fixed seeds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[str] = Field(default_factory=list, description="prompts of pictures")
+    clips: list[str] = Field(default_factory=list, description="prompts of clips; image-to-video takes data instead")
+
+
 class Phase(BaseModel):
     """One leg of the curriculum."""
 
@@ -46,6 +55,9 @@ class Phase(BaseModel):
     tokens: int = Field(2048, ge=16, description="token budget of a step")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
+    decay: float = Field(
+        0.3, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to 1 %"
+    )
     image_condition: bool = Field(False, description="image-to-video: the first frame is given")
 
     @model_validator(mode="after")
@@ -53,9 +65,7 @@ class Phase(BaseModel):
         if self.images + self.clips <= 0:
             raise ValueError("images and clips are both 0: at least one of them must be above 0")
         if self.image_condition and self.clips <= 0:
-            raise ValueError(
-                "image_condition needs clips above 0: there is no first frame to continue in a picture"
-            )
+            raise ValueError("image_condition needs clips above 0: there is no first frame to continue in a picture")
         return self
 
 
@@ -64,9 +74,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Literal["nano", "1b", "2b", "8b", "2b-h128", "8b-h128", "custom"] = Field(
-        "nano", description="size by name"
-    )
+    name: Literal["nano", "1b", "2b", "8b", "2b-h128", "8b-h128", "custom"] = Field("nano", description="size by name")
     depth: int | None = Field(None, ge=1, description="layers (custom only)")
     width: int | None = Field(None, ge=16, description="model width (custom only)")
     heads: int | None = Field(None, ge=1, description="attention heads (custom only)")
@@ -93,25 +101,22 @@ class TrainRequest(BaseModel):
     phases: dict[str, Phase] = Field(min_length=1, description="by name, in order")
     transport: Transport = Field(default_factory=Transport)
     sampling: Sampling = Field(default_factory=Sampling)
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: matrices by Muon, the rest by AdamW"
-    )
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, the rest by AdamW")
+    muon_ratio: float = Field(2.0, gt=0, description="Muon's learning rate in units of AdamW's")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights")
     text_dropout: float = Field(0.1, ge=0, le=1, description="share of samples that get the null text")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     log_every: int = Field(20, ge=1, description="steps between log entries")
-    previews: list[str] = Field(default_factory=list, description="prompts sampled after every phase")
+    previews: Previews = Field(default_factory=lambda: Previews())
 
     @model_validator(mode="after")
     def _phases_continue_earlier_ones(self) -> TrainRequest:
         known = {FROM_SCRATCH}
         for name, phase in self.phases.items():
             if name == FROM_SCRATCH or not name.replace("_", "").isalnum():
-                raise ValueError(
-                    f'phase name "{name}": letters, digits and underscores, and not "{FROM_SCRATCH}"'
-                )
+                raise ValueError(f'phase name "{name}": letters, digits and underscores, and not "{FROM_SCRATCH}"')
             if phase.init_from not in known and len(self.phases) > 1:
                 allowed = ", ".join(sorted(known))
                 raise ValueError(

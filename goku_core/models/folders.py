@@ -1,0 +1,54 @@
+"""Networks on disk: a folder with config.json and safetensors weights. No pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from goku_core.models.config import GokuConfig, VideoVAEConfig
+from goku_core.models.text import TextEncoder, WordEncoder
+from goku_core.models.transformer import Goku
+from goku_core.models.vae import VideoVAE
+
+WEIGHTS = "model.safetensors"
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """config.json of a model folder. Raises FileNotFoundError or ValueError naming the folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no model folder: config.json is missing")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("kind") != kind:
+        raise ValueError(f'{path}: kind is "{config.get("kind")}", expected "{kind}"')
+    return config
+
+
+def load_vae(folder: Path) -> VideoVAE:
+    """The VAE of `models/vae`, ready for encoding and decoding."""
+    config = read_config(folder, "goku-vae")
+    vae = VideoVAE(VideoVAEConfig.from_json(config["vae"]))
+    vae.load_state_dict(load_file(folder / WEIGHTS))
+    return vae.eval().requires_grad_(False)
+
+
+def load_goku(folder: Path, weights: str = WEIGHTS) -> tuple[Goku, dict[str, Any]]:
+    """The transformer of `models/<phase>` and its config.json."""
+    config = read_config(folder, "goku")
+    model = Goku(GokuConfig.from_json(config["model"]))
+    model.load_state_dict(load_file(folder / weights))
+    return model, config
+
+
+def text_encoder(spec: dict[str, Any]) -> TextEncoder:
+    """The encoder that a request or config.json describes: {"kind": "words" | "t5", ...}."""
+    if spec["kind"] == "words":
+        return WordEncoder(spec["width"], spec["max_tokens"])
+    if spec["kind"] == "t5":
+        from goku_core.models.text_t5 import T5Encoder
+
+        return T5Encoder(spec["weights"], spec["max_tokens"])
+    raise ValueError(f'text encoder "{spec["kind"]}": known are "words" and "t5"')

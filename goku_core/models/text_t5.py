@@ -1,0 +1,50 @@
+"""Flan-T5 as the text encoder (paper section 2.2, Table 5: FLAN-T5 XL), through transformers.
+
+Output is packed: padding is neither computed nor stored. Our choice against the padded 77 tokens seen elsewhere: dense captions
+need more, and empty tokens would be attended to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MISSING = (
+    'Flan-T5 weights "{name}" are not here. Download them where the hub can be reached, for example\n'
+    "  hf download google/flan-t5-xl --local-dir weights/flan-t5-xl\n"
+    "and set precompute.text.weights to that folder; or use precompute.text.kind: words, which needs no download."
+)
+
+
+class T5Encoder:
+    """Last hidden state of a T5 encoder, (M, d_model) float32 per caption."""
+
+    def __init__(self, weights: str, max_tokens: int = 256) -> None:
+        """weights: hub name or local folder. Raises FileNotFoundError saying how to get them."""
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(weights)
+            self._model = T5EncoderModel.from_pretrained(weights, use_safetensors=True).eval()
+        except OSError as error:
+            raise FileNotFoundError(MISSING.format(name=weights)) from error
+        self.width = int(self._model.config.d_model)
+        self.max_tokens = max_tokens
+        self._name = Path(weights).name
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name, value in sorted(self._model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.float().flatten()[:64].numpy().tobytes())
+        return f"t5-{self._name}-{self.max_tokens}-{digest.hexdigest()[:16]}"
+
+    @torch.no_grad()
+    def encode(self, text: str) -> Tensor:
+        """The empty caption gives the end token alone: the null text."""
+        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt").input_ids
+        return self._model(input_ids=ids).last_hidden_state[0].float()

@@ -1,0 +1,18 @@
+"""What stage `precompute` reports."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class Report(BaseModel):
+    """Samples, tokens and bytes by resolution; `failed` names clips whose pixels could not be read again."""
+
+    samples: dict[str, int]
+    tokens: dict[str, int]
+    shards: dict[str, int]
+    bytes: int
+    too_short: int
+    failed: list[str]
+    seconds: float
+    samples_per_second: float

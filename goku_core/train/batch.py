@@ -1,0 +1,125 @@
+"""One step's pack: latents, noise, times and texts, all functions of (seed, sample id, step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goku_core.models.patches import grid_coords, to_tokens, token_grid
+from goku_core.models.text import TextEncoder, pack_texts
+from goku_core.packing import Mix, philox, plan, uniform
+from goku_core.pipeline.errors import GokuError
+from goku_core.shards import ShardReader
+from goku_core.train.request import Phase, TrainRequest
+from goku_core.transport import RectifiedFlow, shift_time, timestep_of_uniform
+
+
+@dataclass(frozen=True)
+class Pack:
+    """S samples in N tokens. `sample_of_token` (N,) spreads per-sample values; `counts` is (pictures, clips)."""
+
+    noised: Tensor
+    data: Tensor
+    noise: Tensor
+    coords: Tensor
+    cu_seqlens: Tensor
+    time: Tensor
+    text: Tensor
+    text_cu_seqlens: Tensor
+    condition: Tensor | None
+    weight: Tensor
+    counts: tuple[int, int]
+
+
+class Packer:
+    """Makes the pack of any step without having made the ones before."""
+
+    def __init__(
+        self, reader: ShardReader, phase: Phase, request: TrainRequest, encoder: TextEncoder, seed: int
+    ) -> None:
+        self.reader, self.phase, self.request, self.seed = reader, phase, request, seed
+        self.patch = (1, 2, 2)
+        self.flow = RectifiedFlow()
+        self.null_text = encoder.encode("")
+        self.lengths = reader.index["tokens"].astype(np.int64)
+        self.is_clip = reader.index["kind"] == "video"
+        self.mix = self._mix()
+        self._loaded: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _mix(self) -> Mix:
+        wanted = (("pictures", ~self.is_clip, self.phase.images), ("clips", self.is_clip, self.phase.clips))
+        for name, chosen, share in wanted:
+            if share > 0 and not chosen.any():
+                raise GokuError(
+                    f'this phase wants {name} at resolution "{self.phase.resolution}", but data/latents has none. '
+                    f"Collect {name}, or set the phase's share of {name} to 0 in params.yaml."
+                )
+        rows = tuple(tuple(np.flatnonzero(chosen).tolist()) for _, chosen, _ in wanted)
+        return Mix(rows, tuple(share for _, _, share in wanted))
+
+    def pack(self, step: int) -> Pack:
+        rows = plan(self.lengths, self.mix, self.phase.tokens, self.seed, step)[0]
+        ids = [str(self.reader.index["sample_id"][row]) for row in rows]
+        samples = [self._sample(int(row)) for row in rows]
+        times = self._times(ids, step)
+        data = torch.cat([tokens for tokens, _, _ in samples])
+        noise = torch.cat([self._noise(i, len(t), t.shape[1], step) for i, (t, _, _) in zip(ids, samples, strict=True)])
+        lengths = torch.tensor([len(tokens) for tokens, _, _ in samples])
+        per_token = times.repeat_interleave(lengths)[:, None]
+        texts = [
+            self.null_text if uniform(self.seed, "text dropout", i, step) < self.request.text_dropout else text
+            for i, (_, _, text) in zip(ids, samples, strict=True)
+        ]
+        text, text_cu_seqlens = pack_texts(texts)
+        clips = int(self.is_clip[rows].sum())
+        return Pack(
+            noised=self.flow.interpolate(noise, data, per_token),
+            data=data,
+            noise=noise,
+            coords=torch.cat([coords for _, coords, _ in samples]),
+            cu_seqlens=_bounds(lengths),
+            time=times,
+            text=text,
+            text_cu_seqlens=text_cu_seqlens,
+            condition=self._condition([tokens for tokens, _, _ in samples], rows)
+            if self.phase.image_condition
+            else None,
+            weight=(1.0 / lengths).repeat_interleave(lengths) / len(rows),
+            counts=(len(rows) - clips, clips),
+        )
+
+    def _sample(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(tokens, coordinates, text) of a sample; kept in memory while small, as every epoch reads it again."""
+        if row in self._loaded:
+            return self._loaded[row]
+        latent = torch.from_numpy(self.reader.latent(row))
+        grid = token_grid(tuple(latent.shape[1:]), self.patch)
+        sample = (to_tokens(latent, self.patch), grid_coords(grid), torch.from_numpy(self.reader.text(row)))
+        if len(self._loaded) < 20_000 and len(sample[0]) < 4096:
+            self._loaded[row] = sample
+        return sample
+
+    def _times(self, ids: list[str], step: int) -> Tensor:
+        transport = self.request.transport
+        draws = torch.tensor([uniform(self.seed, "time", i, step) for i in ids], dtype=torch.float32)
+        times = timestep_of_uniform(draws, transport.law, transport.location, transport.scale)
+        return shift_time(times, transport.shift)
+
+    def _noise(self, sample_id: str, tokens: int, width: int, step: int) -> Tensor:
+        return torch.from_numpy(philox(self.seed, "noise", sample_id, step).standard_normal((tokens, width), "f4"))
+
+    def _condition(self, tokens: list[Tensor], rows: np.ndarray) -> Tensor:
+        """The first latent frame of each clip, repeated over its frames (paper section 2.5); zeros for pictures."""
+        parts = []
+        for sample, row in zip(tokens, rows, strict=True):
+            frames = int(self.reader.index["latent_shape"][row][1])
+            first = sample[: len(sample) // frames]
+            parts.append(first.repeat(frames, 1) if self.is_clip[row] else torch.zeros_like(sample))
+        return torch.cat(parts)
+
+
+def _bounds(lengths: Tensor) -> Tensor:
+    return torch.cat((lengths.new_zeros(1), lengths)).cumsum(0).to(torch.int32)

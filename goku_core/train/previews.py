@@ -1,0 +1,53 @@
+"""What the model makes of fixed prompts and seeds after a phase: pictures, and clips where the phase trained on clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from goku_core.generate import Generator
+from goku_core.media.encode import write_image, write_video
+from goku_core.pipeline.context import Context
+from goku_core.shards import ShardReader
+from goku_core.train.request import Phase, TrainRequest
+
+
+def write_previews(
+    generator: Generator, phase: Phase, request: TrainRequest, reader: ShardReader, folder: Path, context: Context
+) -> None:
+    """PNG or MP4 for every prompt, and samples.json that lists them with prompt, seed and kind."""
+    folder.mkdir(parents=True)
+    listed: list[dict[str, object]] = []
+    if phase.images > 0:
+        prompts = request.previews.images
+        seeds = [context.seed + 1000 + k for k in range(len(prompts))]
+        for number, image in enumerate(generator.images(prompts, seeds)):
+            file = f"image-{number:02d}.png"
+            write_image(folder / file, image)
+            listed.append({"file": file, "prompt": prompts[number], "seed": seeds[number], "kind": "image"})
+    if phase.clips > 0:
+        prompts = request.previews.clips
+        seeds = [context.seed + 2000 + k for k in range(len(prompts))]
+        if phase.image_condition:
+            prompts, firsts = _conditions(generator, reader, len(prompts))
+            clips = generator.clips(prompts, seeds[: len(prompts)], first_frames=firsts)
+        else:
+            clips = generator.clips(prompts, seeds)
+        for number, clip in enumerate(clips):
+            file = f"clip-{number:02d}.mp4"
+            write_video(folder / file, clip, generator.fps, crf=14)
+            listed.append({"file": file, "prompt": prompts[number], "seed": seeds[number], "kind": "clip"})
+    (folder / "samples.json").write_text(json.dumps(listed, indent=2) + "\n")
+
+
+def _conditions(generator: Generator, reader: ShardReader, count: int):
+    """Captions and first frames of the first clips of the data set, decoded from their latents."""
+    import numpy as np
+    import torch
+
+    rows = np.flatnonzero(reader.index["kind"] == "video")[:count]
+    latents = torch.from_numpy(np.stack([reader.latent(row)[:, :1] for row in rows]))
+    with torch.no_grad():
+        frames = generator.vae.decode(latents)[:, :, 0].clamp(-1, 1)
+    pixels = ((frames + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return [str(reader.index["text"][row]) for row in rows], pixels

@@ -1,0 +1,23 @@
+"""What a training phase reports."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class Report(BaseModel):
+    """Loss: mean over the last tenth of the phase. Rates count this attempt's own steps."""
+
+    phase: str
+    resolution: str
+    steps: int
+    resumed_from: int
+    loss_first: float
+    loss: float
+    parameters: int
+    images: int
+    clips: int
+    tokens: int
+    seconds: float
+    samples_per_second: float
+    tokens_per_second: float
