@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".jpg", ".jpeg")
 CLIPS = (".mp4", ".mov")
-DEFAULT_FRAMES = 17  # four latent frames beyond the first: 1 + 4 * 4
+LEAST_FRAMES = 5  # a first frame and one group of four
 VIEWING_SIDE = 256  # px; the embedded default draws 64 px, too small to look at
-BATCH = 4  # samples drawn at once: their noise does not depend on it
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Provenance:
     model: str
     prompt: str
     seed: int
-    steps: int | None
-    guidance: float | None
+    steps: int
+    guidance: float
     first_frame: str | None  # SHA-256 of the given first picture
 
     def text(self) -> str:
@@ -49,7 +48,7 @@ def generate(
         Path, typer.Option("--out", "-o", help="File to write: .png or .jpg for a picture, .mp4 for a clip")
     ],
     frames: Annotated[
-        int | None, typer.Option(help=f"Frames of a clip: 5, 9, 13, 17, ... [default for clips: {DEFAULT_FRAMES}]")
+        int | None, typer.Option(help="Frames of a clip: 5, 9, 13, 17, ... [default: the model's]")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="First picture of the clip (image to video)")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same picture")] = 0,
@@ -79,39 +78,48 @@ def generate(
     """
     if native and upscale is not None:
         raise GokuError("--native and --upscale say opposite things: give one of them.")
-    frames = clip_length(out, frames, image)
-    height, width = parse_size(size) if size else (None, None)
+    clip = wants_clip(out, frames, image)
+    asked_height, asked_width = parse_size(size) if size else (None, None)
     folder, name = locate(Path.cwd(), model)
-    generator = open_generator(folder)
-    if note := unknown_words(prompt, Path.cwd() / "data/clips.parquet"):
+    generator = open_generator(folder, ("i2v" if image else "t2v") if clip else "t2i")
+    word_level = generator.config["text"]["kind"] == "words"
+    if word_level and (note := unknown_words(prompt, Path.cwd() / "data/clips.parquet")):
         console().print(note, soft_wrap=True, markup=False)
 
-    height, width = height or generator.size[0], width or generator.size[1]
-    seeds = list(range(seed, seed + num))
+    height, width = asked_height or generator.size[0], asked_width or generator.size[1]
+    frames = (frames or generator.frames) if clip else 1
     first, first_digest = _first_frame(image, height, width)
     factor = 1 if native else upscale or max(1, math.ceil(VIEWING_SIDE / min(height, width)))
-    written = []
-    with Bar(f"drawing with {model} ({name[:12]})", num, "clips" if frames else "pictures") as bar:
-        for start in range(0, num, BATCH):
-            batch = seeds[start : start + BATCH]
-            drawn = _draw(generator, prompt, batch, frames, height, width, steps, guidance, first)
-            for one, drawn_seed in zip(drawn, batch, strict=True):
-                path = out if num == 1 else out.with_stem(f"{out.stem}-{len(written) + 1}")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                note = Provenance(name, prompt, drawn_seed, steps, guidance, first_digest)
-                if frames:
-                    write_clip(path, one, factor, fps or float(generator.fps), note)
-                else:
-                    write_picture(path, one, factor, note)
-                written.append(path)
-                bar.advance()
+    seeds = list(range(seed, seed + num))
+    wanted = {
+        "height": height,
+        "width": width,
+        "steps": steps or generator.sampling["steps"],
+        "guidance": generator.sampling["guidance"] if guidance is None else guidance,
+    }
+    with Bar(f"drawing with {model} ({name[:12]})", num, "clips" if clip else "pictures") as bar:
+        if clip:
+            given = None if first is None else first[None].repeat(num, axis=0)
+            drawn = generator.clips(
+                [prompt] * num, seeds, frames=frames, first_frames=given, on_samples=bar.advance, **wanted
+            )
+        else:
+            drawn = generator.images([prompt] * num, seeds, on_samples=bar.advance, **wanted)
+    written = [out if num == 1 else out.with_stem(f"{out.stem}-{number}") for number in range(1, num + 1)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path, one, drawn_seed in zip(written, drawn, seeds, strict=True):
+        made = Provenance(name, prompt, drawn_seed, wanted["steps"], wanted["guidance"], first_digest)
+        if clip:
+            write_clip(path, one, factor, fps or float(generator.fps), made)
+        else:
+            write_picture(path, one, factor, made)
     facts = {
         "files": [str(path) for path in written],
         "model": name,
         "seeds": seeds,
         "size": [height, width],
         "written_size": [height * factor, width * factor],
-        "frames": frames or 1,
+        "frames": frames,
     }
     if as_json:
         typer.echo(json.dumps(facts))
@@ -119,30 +127,25 @@ def generate(
         typer.echo(_said(facts, factor, fps or float(generator.fps)))
 
 
-def clip_length(out: Path, frames: int | None, image: Path | None) -> int | None:
-    """Frames of the clip to make, or None for a picture. Raises GokuError where suffix and options do not fit."""
+def wants_clip(out: Path, frames: int | None, image: Path | None) -> bool:
+    """Does the file to write ask for a clip? Raises GokuError where its suffix and the options do not fit."""
     suffix = out.suffix.lower()
     if suffix in PICTURES:
         if image is not None:
             raise GokuError(f"--image makes a clip, but {out} is a picture. Name an .mp4 file with --out.")
         if frames not in (None, 1):
-            raise GokuError(
-                f"{out} is a picture, which has one frame. For {frames} frames name an .mp4 file with --out."
-            )
-        return None
+            raise GokuError(f"{out} is a picture and has one frame. For {frames} frames name an .mp4 file with --out.")
+        return False
     if suffix not in CLIPS:
-        raise GokuError(
-            f"{out}: cannot write {suffix or 'a file without suffix'}. Use {', '.join((*PICTURES, *CLIPS))}."
-        )
-    if frames is None:
-        return DEFAULT_FRAMES
-    if frames < 5 or frames % 4 != 1:
-        near = max(5, 4 * round((frames - 1) / 4) + 1)
+        known = ", ".join((*PICTURES, *CLIPS))
+        raise GokuError(f"{out}: cannot write {suffix or 'a file without suffix'}. Use {known}.")
+    if frames is not None and (frames < LEAST_FRAMES or frames % 4 != 1):
+        near = max(LEAST_FRAMES, 4 * round((frames - 1) / 4) + 1)
         raise GokuError(
             f"--frames {frames}: the VAE packs a first frame and then groups of four, so clips have 5, 9, 13, 17, ... "
             f"frames. The nearest is {near}."
         )
-    return frames
+    return True
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -171,12 +174,13 @@ def locate(workspace: Path, model: str) -> tuple[Path, str]:
     return promotion.resolve(workspace, model)
 
 
-def open_generator(folder: Path) -> Generator:
+def open_generator(folder: Path, task: str) -> Generator:
+    """The network of a bundle that does `task` (t2i, t2v, i2v), or of a phase's folder whatever it does."""
     from goku_core.generate import Generator
     from goku_core.promote import bundle
 
     if (folder / bundle.MANIFEST).is_file():
-        return Generator.from_bundle(folder)
+        return Generator.from_bundle(folder, task)
     return Generator.from_model(folder, vae=folder.parent / "vae")
 
 
@@ -239,26 +243,6 @@ def write_clip(path: Path, frames: np.ndarray, factor: int, fps: float, provenan
     finally:
         bare.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
-
-
-def _draw(
-    generator: Generator,
-    prompt: str,
-    seeds: list[int],
-    frames: int | None,
-    height: int,
-    width: int,
-    steps: int | None,
-    guidance: float | None,
-    first: np.ndarray | None,
-) -> np.ndarray:
-    prompts = [prompt] * len(seeds)
-    if frames is None:
-        return generator.images(prompts, seeds, height=height, width=width, steps=steps, guidance=guidance)
-    given = None if first is None else first[None].repeat(len(seeds), axis=0)
-    return generator.clips(
-        prompts, seeds, frames=frames, height=height, width=width, steps=steps, guidance=guidance, first_frames=given
-    )
 
 
 def _first_frame(image: Path | None, height: int, width: int) -> tuple[np.ndarray | None, str | None]:

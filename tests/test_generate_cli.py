@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 
 from goku_core import cli_generate
-from goku_core.cli_generate import Provenance, clip_length, parse_size, unknown_words, write_clip, write_picture
+from goku_core.cli_generate import Provenance, parse_size, unknown_words, wants_clip, write_clip, write_picture
 from goku_core.pipeline.errors import GokuError
 
 MADE = Provenance("abc", 'a "red" circle — größer', 7, 24, 3.0, None)
 
 
 def test_suffix_decides_between_picture_and_clip() -> None:
-    assert clip_length(Path("a.png"), None, None) is None
-    assert clip_length(Path("a.png"), 1, None) is None
-    assert clip_length(Path("a.mp4"), None, None) == 17
-    assert clip_length(Path("A.MP4"), 9, None) == 9
+    assert not wants_clip(Path("a.png"), None, None)
+    assert not wants_clip(Path("a.png"), 1, None)
+    assert wants_clip(Path("a.mp4"), None, None)
+    assert wants_clip(Path("A.MP4"), 9, Path("first.png"))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_suffix_decides_between_picture_and_clip() -> None:
 )
 def test_what_does_not_fit_is_refused(name: str, frames: int | None, image: Path | None, words: str) -> None:
     with pytest.raises(GokuError, match=words):
-        clip_length(Path(name), frames, image)
+        wants_clip(Path(name), frames, image)
 
 
 @pytest.mark.parametrize("text", ["64", "64x100", "axb", "0x16", "-16x16", "64x112x3"])
