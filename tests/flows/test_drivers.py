@@ -100,7 +100,7 @@ def test_a_flow_of_one_stage(tiny, workspace, prefect_server, monkeypatch):
 
 
 def test_a_user_error_is_not_repeated_a_failed_body_is(tiny, workspace, prefect_server, monkeypatch):
-    with pytest.raises(GokuError, match="refused"):
+    with pytest.raises(GokuError, match=r"its input models/two\.txt is not there"):
         run_flow(workspace, "close")  # its input is not there
     from flows import cells
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 STAGES = ["collect", "curate", "vae", "precompute", "train", "evaluate", "promote"]
@@ -42,3 +43,9 @@ def test_importing_flows_loads_nothing_heavy_and_contacts_nobody(tmp_path):
 def test_every_stage_has_its_room_and_its_flow(stage):
     assert (FLOWS / f"{stage}.py").is_file()
     assert (FLOWS.parent / "goku_core" / stage / "__init__.py").is_file()
+
+
+def test_every_flow_has_a_deployment():
+    deployments = yaml.safe_load((FLOWS.parent / "prefect.yaml").read_text())["deployments"]
+    assert [d["entrypoint"] for d in deployments] == [f"flows/{name}.py:{name}" for name in ("line", *STAGES)]
+    assert {d["work_pool"]["name"] for d in deployments} == {"local"}
