@@ -41,7 +41,7 @@ def summarize(rows: Sequence[Record], check: JudgeCheck, judge: Judge, request: 
     return {
         "protocol": protocol(request, judge, seed),
         # chance: a perfect painter who never reads the prompt. Shuffled: the same, measured on the suite's own
-        # pictures, where no two prompts are equal (so a task whose prompts exhaust the vocabulary has less than its chance).
+        # pictures, where no two prompts are equal.
         "overall": _score(whole)
         | {"chance": round(overall(counted), 6), "chance_shuffled": _finite(overall(check.chance))},
         "tasks": tasks,

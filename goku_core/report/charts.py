@@ -1,4 +1,5 @@
-"""Curves as inline SVG: no plotting library, colours from the page's own style sheet (so they follow light and dark)."""
+"""Curves as inline SVG: no plotting library, colours from the page's own style sheet (so they follow light and
+dark)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def smoothed(values: Sequence[float], share: float = 0.04) -> list[float]:
 
 
 def curve(steps: Sequence[float], values: Sequence[float], title: str) -> Markup:
-    """One curve: faint raw values, a firm smoothed line, its last value marked. Empty string for fewer than two points."""
+    """One curve: faint raw values, a firm smoothed line, its end marked. Empty for fewer than two points."""
     points = [(s, v) for s, v in zip(steps, values, strict=True) if math.isfinite(s) and math.isfinite(v)]
     if len(points) < 2:
         return Markup("")
@@ -40,7 +41,8 @@ def curve(steps: Sequence[float], values: Sequence[float], title: str) -> Markup
         for t in ticks(low, high, 3)
     )
     foot = "".join(
-        f'<text x="{x_at(t):.1f}" y="{HEIGHT - 6}" class="tick mid">{_number(t)}</text>' for t in ticks(xs[0], xs[-1], 4)
+        f'<text x="{x_at(t):.1f}" y="{HEIGHT - 6}" class="tick mid">{_number(t)}</text>'
+        for t in ticks(xs[0], xs[-1], 4)
     )
     last = f"{x_at(xs[-1]):.1f}", f"{y_at(min(max(soft[-1], low), high)):.1f}"
     return Markup(
@@ -63,7 +65,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Shown range: all values but the highest 2 % (a loss starts far above the rest of its curve), with a little air."""
+    """Shown range: all values but the highest 2 % (a loss starts far above the rest of its curve), with a little
+    air."""
     ordered = sorted(values)
     low, high = ordered[0], ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))]
     air = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
