@@ -18,7 +18,7 @@ from goku_core.curate.scores.motion import MotionMeter
 from goku_core.media.decode import Frame
 
 SAMPLE_SPACING = 0.5  # s between frames kept for text, sharpness and hash
-SAMPLE_SIDE = 640  # px, longest side of those frames: letters of a text box of 1 % stay readable
+SAMPLE_SIDE = 960  # px, longest side of those frames: letters of a text box of 1 % stay readable
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from goku_core.curate.request import Request
 from goku_core.curate.scores import picture, resemblance
 from goku_core.curate.scores.shots import ShotFinder
 from goku_core.curate.scores.text import text_meter
-from goku_core.curate.spans import Span, SpanRecorder
+from goku_core.curate.spans import SAMPLE_SIDE, Span, SpanRecorder
 from goku_core.curate.table import EMPTY, SURVEY_SCHEMA, clip_id
 from goku_core.curate.transcode import TIME_BASE, Transcoder
 from goku_core.media import decode
@@ -30,7 +30,6 @@ from goku_core.media.probe import MediaError, MediaInfo, probe
 
 KEPT_CODEC = "h264"
 TRANSCODED = "data/transcoded"
-PICTURE_SIDE = 960  # px: pictures are scored at most this large
 # A file that ends this much before its header says is truncated; less is rounding, or sound that outlasts the picture.
 MISSING_SHARE, MISSING_SECONDS = 0.05, 1.0
 
@@ -103,7 +102,7 @@ def _ended(source: dict[str, Any], outcome: str, reason: str, message: str) -> d
 
 def _picture_row(path: Path, source: dict[str, Any], request: Request) -> dict[str, Any]:
     image = decode.read_image(path)
-    scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
+    scale = min(1.0, SAMPLE_SIDE / max(image.shape[:2]))
     image = resize(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
     row = source | {"clip_id": clip_id(source["media_id"], 0, 1), "end_pts": 1, "start_seconds": 0.0}
     return row | _scores([image], request)
@@ -148,7 +147,8 @@ def _scores(samples: list[np.ndarray], request: Request) -> dict[str, Any]:
     first, middle, last = count // 4, count // 2, 3 * count // 4
     strictest = min(tier.ocr_max for tier in request.tiers.values())
     text = max(text_meter().coverage(samples[index], strictest) for index in sorted({first, last}))
-    lumas = [_luma(samples[index]) for index in sorted({first, middle, last})]
+    small = {index: _small(samples[index]) for index in sorted({first, middle, last})}
+    lumas = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small.values()]
     sharp = float(np.mean([picture.sharpness(luma) for luma in lumas]))
     exposed = float(np.mean([picture.exposure(luma) for luma in lumas]))
     return {
@@ -156,12 +156,11 @@ def _scores(samples: list[np.ndarray], request: Request) -> dict[str, Any]:
         "sharpness": sharp,
         "exposure": exposed,
         "quality_heuristic": picture.heuristic(sharp, exposed),
-        "phash": resemblance.perceptual_hash(samples[middle]),
-        "signature": b"".join(resemblance.signature(samples[index]) for index in (first, middle, last)),
+        "phash": resemblance.perceptual_hash(small[middle]),
+        "signature": b"".join(resemblance.signature(small[index]) for index in (first, middle, last)),
     }
 
 
-def _luma(image: np.ndarray) -> np.ndarray:
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = luma.shape
-    return resize(luma, picture.HEIGHT, max(1, round(width * picture.HEIGHT / height)))
+def _small(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return resize(image, picture.HEIGHT, max(1, round(width * picture.HEIGHT / height)))

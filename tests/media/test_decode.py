@@ -17,9 +17,7 @@ def ticks(path: Path, index: int) -> int:
     return round(Fraction(index, 24) / first.time_base)
 
 
-@pytest.mark.parametrize(
-    "name, codec", [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")]
-)
+@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")])
 def test_a_span_has_exactly_its_frames(make_video, name: str, codec: str, number) -> None:
     path = make_video(name, codec=codec, count=60)
     # From the middle of a group of pictures to the middle of another one.
@@ -64,6 +62,14 @@ def test_read_clip_of_a_millisecond_container(make_video, number) -> None:
     assert [number(f) for f in clip] == list(range(24, 64))
 
 
+def test_read_clip_ends_with_the_file(make_video, number) -> None:
+    path = make_video(count=24)
+    clip = read_clip(path, 0, ticks(path, 500), fps=12, count=17, height=48, width=80)
+    assert [number(f) for f in clip] == list(range(0, 24, 2))
+    assert read_clip(path, 0, ticks(path, 12), 12, 5, 48, 80, first=0.5).shape == (0, 48, 80, 3)
+    assert number(read_clip(path, ticks(path, 23), ticks(path, 24), 12, 1, 48, 80)[0]) == 23
+
+
 def test_empty_span_is_an_error(make_video) -> None:
     path = make_video(count=24)
     with pytest.raises(MediaError):
@@ -78,6 +84,13 @@ def test_rotation_is_applied(make_video, rotation: int, number) -> None:
     assert number(upright) == 5
     assert frame.rgb().shape[:2] == frame.size == ((160, 96) if rotation % 180 else (96, 160))
     assert frame.rgb(30, 20).shape == (30, 20, 3) and frame.grey(30, 20).shape == (30, 20)
+
+
+def test_thumbnail(make_video, number) -> None:
+    frame = list(frames(make_video(count=24)))[21]
+    small = frame.thumbnail(3)
+    assert small.shape == (32, 52, 3) and number(small) == 21
+    assert abs(small.astype(int) - frame.rgb()[:96, :156].reshape(32, 3, 52, 3, 3).mean((1, 3))).max() < 6
 
 
 def test_damaged_packets_are_an_error_or_fewer_frames(make_video, tmp_path: Path, number) -> None:

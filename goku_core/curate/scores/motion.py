@@ -6,7 +6,8 @@ of paper Table 4 are applied to this number as they stand; a RAFT score would ne
 
 Flow is only defined where something can be followed. On a flat ground the search follows grain and reports several
 pixels for a picture that stands still (measured: 1.2 to 3.7, as much as a large moving object). Hence flow counts only
-near places that changed by more than the noise; elsewhere it is zero.
+near places that changed by more than the noise; elsewhere it is zero. Grainy stills then score 0 to 0.16, large moving
+things 1.4 to 3.5, shaking by up to 80 px at 480p 24 to 46; slow motion of a real film loses a tenth (0.33 for 0.37).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _CHANGE = 3.0  # grey levels: the least change that counts, above quantisation a
 _NOISE_FACTOR = 5.0  # standard deviations of the noise: about one false pixel in a million
 _CHANGE_LIMIT = 8.0  # grey levels: where the whole frame moves, "noise" is motion; real motion exceeds this
 _CELL = 8  # px: the map of changed places is this much coarser
+_LEAST = 8  # changed px of a cell's 64; single ones are coding noise
 _REACH = 12  # cells (3/8 of the height): how far flow is believed around a change; covers flat insides of objects
 
 
@@ -52,6 +54,6 @@ class MotionMeter:
         rows, columns = -(-height // _CELL), -(-width // _CELL)
         padded = np.zeros((rows * _CELL, columns * _CELL), np.uint8)
         padded[:height, :width] = changed
-        cells = padded.reshape(rows, _CELL, columns, _CELL).max(axis=(1, 3))
-        near = cv2.dilate(cells, self._disc)
+        counts = padded.reshape(rows, _CELL, columns, _CELL).sum(axis=(1, 3))
+        near = cv2.dilate((counts >= _LEAST).astype(np.uint8), self._disc)
         return near.repeat(_CELL, axis=0).repeat(_CELL, axis=1)[:height, :width]

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from goku_core.media.decode import Frame
+from goku_core.media.decode import Frame, resize
 
 THUMBNAIL_AREA = 128 * 72  # px: changes are compared on frames of about this size
 WINDOW = 2  # frames before and after, as the library's default
@@ -38,6 +38,7 @@ class ShotFinder:
             min_content_val=min_content,
         )
         self._fed = 0
+        self._factor = 0  # known with the first frame
         self._size: tuple[int, int] | None = None
 
     def mark(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -62,11 +63,13 @@ class ShotFinder:
     def _feed(self, frame: Frame) -> list[int]:
         from scenedetect import FrameTimecode
 
-        if self._size is None:
+        if self._factor == 0:
             height, width = frame.size
-            scale = (THUMBNAIL_AREA / (height * width)) ** 0.5
-            self._size = (max(16, 2 * round(height * scale / 2)), max(16, 2 * round(width * scale / 2)))
-        image = frame.thumbnail(*self._size)
+            self._factor = max(1, round((height * width / THUMBNAIL_AREA) ** 0.5))
+        image = frame.thumbnail(self._factor)
+        if self._size is None:
+            self._size = image.shape[:2]
+        image = resize(image, *self._size)  # a stream may change its size in the middle
         # The library reads BGR; swapped colours only turn the hue circle around, differences stay.
         found = self._detector.process_frame(FrameTimecode(self._fed, self._fps), image)
         self._fed += 1

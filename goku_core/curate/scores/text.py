@@ -49,7 +49,7 @@ class TextMeter:
         return max(confirmed, float(small.max(initial=0.0)))
 
     def _boxes(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = self._detect(np.ascontiguousarray(rgb[:, :, ::-1]))
+        found = self._detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         if found.boxes is None or len(found.boxes) == 0:
             return np.empty((0, 4, 2), np.float32), np.empty(0)
         boxes = np.asarray(found.boxes, np.float32)
@@ -60,7 +60,7 @@ class TextMeter:
         from rapidocr.ch_ppocr_rec import TextRecInput
         from rapidocr.utils.process_img import get_rotate_crop_image
 
-        crop = get_rotate_crop_image(np.ascontiguousarray(rgb[:, :, ::-1]), box.copy())
+        crop = get_rotate_crop_image(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), box.copy())
         if crop is None or min(crop.shape[:2]) < 2:
             return False
         result = self._recognise(TextRecInput(img=[crop]))
