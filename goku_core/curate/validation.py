@@ -1,6 +1,6 @@
 """Great Expectations on the finished table: what everybody downstream may rely on, checked before it is published.
 
-An ephemeral context: nothing is written, no project folder, no telemetry. The result is stripped of run ids and times,
+An ephemeral context: no project folder, no telemetry. The result is stripped of run ids and times,
 so that equal tables give equal files.
 """
 
@@ -30,7 +30,7 @@ def validate(table: pa.Table, request: Request, path: Path, sources: int | None 
     summary = {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results}
     path.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if failed:
-        first = failed[0]
+        first = next((result for result in failed if result["clips"]), failed[0])
         where = f"; clips: {', '.join(first['clips'])}" if first["clips"] else ""
         raise GokuError(
             f"clips.parquet fails {len(failed)} of {len(results)} expectations. {first['expectation']} on "
