@@ -46,8 +46,8 @@ def bootstrap(
 ) -> tuple[dict[str, Score], Score]:
     """Scores by task and overall, each with the percentile interval of a bootstrap over prompts within its task.
 
-    Where every picture of a task is right (or wrong) resampling alone would claim an interval of width zero; there
-    Wilson's bound with n = prompts keeps it honest.
+    Resampling few prompts can claim too much (four prompts with equal shares: an interval of width zero). So an interval
+    is never narrower than Wilson's for independent pictures, or, where all pictures of a task agree, for its prompts.
     """
     rng = np.random.default_rng(seed)
     shares = task_shares(by_prompt)
@@ -61,13 +61,14 @@ def bootstrap(
         values = sums[pick].sum(axis=1) / counts[pick].sum(axis=1)
         drawn.append(values)
         low, high = _percentiles(values)
-        if shares[task] in (0.0, 1.0):
-            wilson_low, wilson_high = wilson(shares[task], len(sums))
-            low, high = min(low, wilson_low), max(high, wilson_high)
+        agreed = shares[task] in (0.0, 1.0)
+        wilson_low, wilson_high = wilson(shares[task], len(sums) if agreed else int(counts.sum()))
+        low, high = min(low, wilson_low), max(high, wilson_high)
         scores[task] = Score(shares[task], min(low, shares[task]), max(high, shares[task]))
     mean = overall(shares)
     low, high = _percentiles(np.mean(drawn, axis=0))
-    return scores, Score(mean, min(low, mean), max(high, mean))
+    floor_low, floor_high = _independent(shares, by_prompt)
+    return scores, Score(mean, min(low, floor_low, mean), max(high, floor_high, mean))
 
 
 def mean_interval(values: Sequence[float], resamples: int, seed: int) -> Score:
@@ -80,6 +81,18 @@ def mean_interval(values: Sequence[float], resamples: int, seed: int) -> Score:
         wilson_low, wilson_high = wilson(float(data.mean()), len(data))
         low, high = min(low, wilson_low), max(high, wilson_high)
     return Score(float(data.mean()), low, high)
+
+
+def _independent(
+    shares: Mapping[str, float], by_prompt: Mapping[str, Mapping[str, Sequence[float]]]
+) -> tuple[float, float]:
+    """Interval of the mean of the tasks if all pictures were independent: Wilson's bounds, added in squares (MOVER)."""
+    down = up = 0.0
+    for task, share in shares.items():
+        low, high = wilson(share, sum(len(values) for values in by_prompt[task].values()))
+        down, up = down + (share - low) ** 2, up + (high - share) ** 2
+    mean = overall(shares)
+    return mean - float(np.sqrt(down)) / len(shares), mean + float(np.sqrt(up)) / len(shares)
 
 
 def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:

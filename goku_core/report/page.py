@@ -14,7 +14,7 @@ from goku_core.report.embed import Embedder
 from goku_core.report.facts import Facts, Phase, gather
 
 PAGE = Path("reports/index.html")
-STRIP = 10
+STRIP = 12
 EXAMPLES_PER_REASON = 3
 
 
@@ -138,7 +138,7 @@ def _evaluation(facts: Facts, embed: Embedder) -> dict[str, Any] | None:
     ]
     return {
         "overall": summary["overall"],
-        "tasks": [{"name": name, **value} for name, value in summary["tasks"].items()],
+        "tasks": [{"name": name, **summary["tasks"][name]} for name in summary["sheets"]],
         "clips": summary["clips"],
         "clip_files": clips,
         "judge": summary["judge"],
