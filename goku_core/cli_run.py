@@ -103,6 +103,7 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
     if not server:
         environment["PREFECT_HOME"] = str(workspace / ".goku" / "prefect")
         environment["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"  # it complains of its own shutdown
+        environment.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the cells speak for themselves
         typer.echo("starting a Prefect server for this run (set PREFECT_API_URL to use a running one)", err=True)
     command = [sys.executable, "-m", "flows.line", *(cell.name for cell in cells)]
     if strict:
@@ -208,7 +209,7 @@ def lineage(
         typer.echo(json.dumps(found.as_json()))
         return
     for heading, nodes in (
-        ("made from", found.made_from[::-1]),
+        ("made from", sorted(found.made_from, key=lambda node: node.value["finished"])),
         ("asked for", found.asked),
         ("made into", found.made_into),
     ):
