@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from goku_core.generate import Generator
 from goku_core.models import CONFIGS, Goku, GokuConfig
-from goku_core.models.folders import WEIGHTS, load_goku, load_vae, text_encoder
+from goku_core.models.folders import WEIGHTS, load_vae, read_config, text_encoder
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
@@ -68,7 +68,7 @@ def _initial(config: GokuConfig, phase: Phase, context: Context) -> tuple[Goku, 
     before = context.input(f"models/{phase.init_from}")
     ema = Goku(config)
     try:
-        _, described = load_goku(before)
+        read_config(before, "goku")
         for network, weights in ((model, TRAINING_WEIGHTS), (ema, WEIGHTS)):
             found = load_file(before / weights)
             missing, unexpected = network.load_state_dict(found, strict=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def integrate(
         raise ValueError(f'solver "{solver}": known are {", ".join(SOLVERS)}')
     step = SOLVERS[solver]
     x = noise
-    for index, (start, end) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for index, (start, end) in enumerate(pairwise(times)):
         x = step(velocity, x, start.to(x.dtype), end.to(x.dtype))
         if on_step is not None:
             on_step(index + 1)
