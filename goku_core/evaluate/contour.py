@@ -30,7 +30,7 @@ import numpy as np
 from goku_core.evaluate.judge import Detection
 from goku_core.scenes.vocabulary import COLORS
 
-REVISION = 1
+REVISION = 2
 """Raise when answers change: it is part of the fingerprint in every record."""
 
 AIR = 9
@@ -46,12 +46,18 @@ class ContourSettings:
     working_height: int = 224
     seed_chroma: float = 22.0
     """CIELAB chroma from which a pixel is certainly coloured (greyish grounds stay below 12)."""
-    least_peak_chroma: float = 28.0
+    least_peak_chroma: float = 36.0
     """A thing whose own chroma is lower is a tint of the ground, not a thing."""
-    least_area: float = 0.006
-    """Of the squared height: a circle of 9 % of the height across."""
+    least_area: float = 0.018
+    """Of the squared height: a circle of 15 % of the height across. Less than the smallest star anybody asks for; smaller
+    specks are the colour noise of an untrained model, which holds squares and triangles enough to score by chance."""
+    most_ground_chroma: float = 0.45
+    """Of the thing's own chroma: a thing stands on ground that is clearly greyer (median of a ring around it)."""
     second_hue_share: float = 0.2
     """A region with this share of a second hue is two things."""
+    most_clutter: float = 0.15
+    """Share of the picture that may be coloured without belonging to a thing. Above it there is no ground for things to
+    stand on, and what looks like one is chance."""
     least_overlap: float = 0.86
     """Intersection over union with the ideal figure. An ellipse of 4:3 has 0.85 with the circle, a half moon 0.6."""
     roundness: float = 0.10
@@ -87,12 +93,15 @@ class ContourJudge:
         lab = cv2.GaussianBlur(lab, (0, 0), 1.5)
         chroma = np.hypot(lab[..., 1], lab[..., 2])
         least = s.least_area * s.working_height**2
-        seen = []
+        seen, named = [], 0.0
         for rough, corner in _components(chroma > s.seed_chroma, least * 0.5, air=AIR):
             window = tuple(slice(at, at + side) for at, side in zip(corner, rough.shape, strict=True))
             for region in self._regions(rough, lab[window], chroma[window], least):
                 if (thing := self._name(region, lab[window], corner, least, scale)) is not None:
                     seen.append(thing)
+                    named += float(region.sum())
+        if np.count_nonzero(chroma > s.seed_chroma) - named > s.most_clutter * chroma.size:
+            return []
         return sorted(seen, key=lambda d: (-d.score, d.box))
 
     def _regions(self, rough: np.ndarray, lab: np.ndarray, chroma: np.ndarray, least: float) -> list[np.ndarray]:
@@ -103,8 +112,15 @@ class ContourJudge:
             if peak < self.settings.least_peak_chroma:
                 continue
             near = cv2.dilate(one.astype(np.uint8), np.ones((AIR, AIR), np.uint8)).astype(bool)
-            regions += [_placed(*part, rough.shape) for part in _components(near & (chroma > peak / 2), least)]
+            parts = [_placed(*part, rough.shape) for part in _components(near & (chroma > peak / 2), least)]
+            regions += [part for part in parts if self._stands_out(part, chroma, peak)]
         return regions
+
+    def _stands_out(self, region: np.ndarray, chroma: np.ndarray, peak: float) -> bool:
+        mask = region.astype(np.uint8)
+        inner = cv2.dilate(mask, np.ones((AIR, AIR), np.uint8))
+        ring = (cv2.dilate(inner, np.ones((AIR, AIR), np.uint8)) - inner).astype(bool)
+        return not ring.any() or float(np.median(chroma[ring])) < self.settings.most_ground_chroma * peak
 
     def _split_by_hue(self, region: np.ndarray, lab: np.ndarray, least: float) -> list[np.ndarray]:
         names = self._nearest_hue(lab[region])

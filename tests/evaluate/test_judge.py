@@ -36,6 +36,15 @@ def test_grey_noise_and_shapeless_things_are_not_seen():
     assert JUDGE.detect(np.stack([noise, bar, moon])) == [[], [], []]
 
 
+def test_colour_noise_scores_nothing():
+    """What an untrained model draws: blocks of random colour, one for each cell of the latent."""
+    rng = np.random.default_rng(3)
+    coarse = rng.normal(128, 45, (60, 8, 14, 3)).clip(0, 255).astype(np.uint8)
+    noise = np.stack([cv2.resize(c, (112, 64), interpolation=cv2.INTER_NEAREST) for c in coarse])
+    noise = np.stack([cv2.GaussianBlur(n, (0, 0), 1.0) for n in noise])
+    assert sum(len(things) for things in JUDGE.detect(noise)) <= 6
+
+
 def test_touching_things_of_two_colours_are_two():
     picture = np.full((64, 112, 3), 120, np.uint8)
     cv2.circle(picture, (36, 32), 14, (216, 36, 36), -1, cv2.LINE_AA)
