@@ -100,10 +100,11 @@ def ls(as_json: Json = False) -> None:
     if not rows:
         typer.echo("No model has been promoted here yet: `make demo` or `goku run` makes the first.")
         return
-    table = Table("version", "part", "score", "95 % interval", "last decision", "bundle", "when (UTC)")
+    table = Table("version", "part", "score (95 % interval)", "bundle", "since (UTC)", box=None, padding=(0, 2, 0, 0))
     for entry, having in rows:
-        table.add_row(str(entry.version), ", ".join(having), f"{entry.score:.3f}", _interval(entry), entry.decision,
-                      entry.bundle[:12], entry.time[:16].replace("T", " "))  # fmt: skip
+        part = ", ".join(having) or entry.decision
+        score = f"{entry.score:.3f} ({_interval(entry)})"
+        table.add_row(str(entry.version), part, score, entry.bundle[:12], entry.time[:16].replace("T", " "))
     _print(table)
 
 
