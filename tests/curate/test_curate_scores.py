@@ -53,6 +53,17 @@ def test_motion_has_a_unit() -> None:
     assert MotionMeter().measure(texture, texture) == 0
 
 
+def test_a_camera_thrown_far_is_not_mistaken_for_a_slow_one() -> None:
+    ground = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (256, 700), np.uint8), (0, 0), 9)
+    ground = cv2.normalize(ground, None, 0, 255, cv2.NORM_MINMAX)
+    meter = MotionMeter()
+    first, second = ground[:, :455].copy(), ground[:, 4:459].copy()
+    before = meter.measure(first, second)
+    thrown = meter.measure(first, ground[:, 85:540].copy())
+    assert meter.measure(first, second) == before  # one pair leaves nothing behind for the next
+    assert thrown == pytest.approx(85 * 370 / 455, rel=0.25)  # where the frames overlap; the rest is anybody's guess
+
+
 def test_motion_is_per_quarter_second_at_any_rate(library, painter) -> None:
     scores = [motion_of(library.video(f"{fps}.mp4", painter.moving(5, 2.5, fps), fps)) for fps in (24, 30)]
     assert scores[0] == pytest.approx(scores[1], rel=0.15)
