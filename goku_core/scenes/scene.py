@@ -17,6 +17,7 @@ ASPECT = 16 / 9
 MARGIN = 0.05  # free border, in heights
 GAP = 0.08  # least free space between two things, in heights
 BACKGROUNDS = ("plain", "vertical", "horizontal", "stripes", "blotches")
+BACKGROUND_WEIGHTS = {"plain": 0.5, "vertical": 0.18, "horizontal": 0.18, "stripes": 0.07, "blotches": 0.07}
 CONTRAST_LEVELS = 14  # least difference of luma between a thing and its ground
 GROUND_TRIES = 60
 CUT_LEVELS = 45  # least difference of grey level between the grounds of neighbouring shots
@@ -93,8 +94,8 @@ class Scene:
 
 def sample_background(rng: np.random.Generator, *, textured: bool = False) -> Background:
     """A ground of mid-tone, slightly tinted greys; ``textured`` leaves out the plain ones."""
-    kinds = BACKGROUNDS[1:] if textured else BACKGROUNDS
-    kind = kinds[rng.integers(len(kinds))]
+    weights = np.array([0.0 if textured and kind == "plain" else BACKGROUND_WEIGHTS[kind] for kind in BACKGROUNDS])
+    kind = BACKGROUNDS[int(rng.choice(len(BACKGROUNDS), p=weights / weights.sum()))]
     level = float(rng.uniform(62, 184))
     other = float(np.clip(level + rng.choice((-1, 1)) * rng.uniform(16, 34), 56, 192))
     return Background(kind, _tint(rng, level), _tint(rng, other), float(rng.uniform()), int(rng.integers(2**31)))
@@ -181,90 +182,71 @@ def _look(rng: np.random.Generator) -> tuple[str, str]:
     return SHAPES[rng.integers(len(SHAPES))], list(COLORS)[rng.integers(len(COLORS))]
 
 
+# Where things stand: few places and two sizes, with a little jitter. A network of some million weights, trained for minutes,
+# then learns which thing stands where and not a continuum of offsets; what it must still compose is shape, colour and place.
+COLUMNS = (0.25, 0.5, 0.75)
+ROWS = (0.26, 0.74)
+MIDDLE = 0.5
+SIZES = (0.40, 0.50)
+JITTER = 0.008
+ROW_OF_THREE = (0.19, 0.5, 0.81)
+
+
+def _place(
+    rng: np.random.Generator, look: tuple[str, str], x: float, y: float, size: float, jitter: float = JITTER
+) -> Thing:
+    dx, dy = rng.uniform(-jitter, jitter, 2)
+    return Thing(*look, x + dx, y + dy, size)
+
+
 def _one_thing(rng: np.random.Generator) -> Thing:
-    shape, color = _look(rng)
-    size = float(rng.uniform(0.38, 0.50))
-    reach_x = 0.5 - (size / 2 + MARGIN) / ASPECT
-    reach_y = 0.5 - (size / 2 + MARGIN)
-    # Triangular: people put a single subject near the middle more often than at the edge.
-    x = 0.5 + reach_x * float(rng.triangular(-1, 0, 1))
-    y = 0.5 + reach_y * float(rng.triangular(-1, 0, 1))
-    return Thing(shape, color, x, y, size)
+    size = SIZES[rng.integers(len(SIZES))]
+    return _place(rng, _look(rng), COLUMNS[rng.integers(len(COLUMNS))], MIDDLE, size)
 
 
 def _two_things(rng: np.random.Generator, relation: str) -> tuple[Thing, Thing]:
-    """The first stands in ``relation`` to the second, clearly: the other axis differs by a third at most."""
+    """The first stands in ``relation`` to the second: side by side, or one above the other in one column."""
     looks = _two_different(rng)
     if relation in ("left of", "right of"):
-        sizes = rng.uniform(0.36, 0.46, 2)
-        xs = [float(rng.uniform(0.20, 0.30)), float(rng.uniform(0.70, 0.80))]
-        ys = [float(0.5 + rng.uniform(-0.10, 0.10)) for _ in range(2)]
+        places, size = [(COLUMNS[0], MIDDLE), (COLUMNS[2], MIDDLE)], SIZES[0]
     else:
-        sizes = rng.uniform(0.32, 0.38, 2)
-        middle = float(rng.uniform(0.30, 0.70))
-        xs = [middle + float(rng.uniform(-0.04, 0.04)) for _ in range(2)]
-        ys = [float(rng.uniform(0.245, 0.27)), float(rng.uniform(0.73, 0.755))]
-    order = (0, 1) if relation in ("left of", "above") else (1, 0)
-    first, second = (
-        Thing(*look, xs[place], ys[place], float(sizes[place])) for look, place in zip(looks, order, strict=True)
-    )
+        column = COLUMNS[rng.integers(len(COLUMNS))]
+        places, size = [(column, ROWS[0]), (column, ROWS[1])], 0.38
+    if relation in ("right of", "below"):
+        places.reverse()
+    first, second = (_place(rng, look, *place, size) for look, place in zip(looks, places, strict=True))
     return first, second
 
 
 def _same_things(rng: np.random.Generator, number: int) -> tuple[Thing, ...]:
-    """``number`` things of one look and nearly one size, in a row or (3 and 4) in a triangle or grid."""
-    shape, color = _look(rng)
-    size = float(rng.uniform(0.34, 0.42) if number == 2 else rng.uniform(0.28, 0.33))
-    if number == 2 or rng.uniform() < 0.5:
-        span = {2: 0.48, 3: 0.60, 4: 0.72}[number]
-        places = [(0.5 + span * (i / (number - 1) - 0.5), 0.5) for i in range(number)]
-    elif number == 3:
-        up = rng.uniform() < 0.5
-        places = [(0.32, 0.74 if up else 0.26), (0.5, 0.26 if up else 0.74), (0.68, 0.74 if up else 0.26)]
-    else:
-        places = [(x, y) for y in (0.265, 0.735) for x in (0.34, 0.66)]
-    shift = rng.uniform(-1, 1, 2) * (0.03, 0.03)
-    things = []
-    for x, y in places:
-        jitter = rng.uniform(-0.012, 0.012, 2)
-        things.append(
-            Thing(
-                shape,
-                color,
-                x + shift[0] + jitter[0],
-                y + shift[1] + jitter[1],
-                size * rng.uniform(0.95, 1.05),
-            )
-        )
-    return tuple(things)
+    """``number`` things of one look: two side by side, three in a row, four in a grid."""
+    look = _look(rng)
+    places = {
+        2: [(COLUMNS[0], MIDDLE), (COLUMNS[2], MIDDLE)],
+        3: [(x, MIDDLE) for x in ROW_OF_THREE],
+        4: [(x, y) for y in ROWS for x in (COLUMNS[0], COLUMNS[2])],
+    }[number]
+    size = {2: SIZES[0], 3: 0.36, 4: 0.36}[number]
+    return tuple(_place(rng, look, x, y, size) for x, y in places)
 
 
 def _moving(rng: np.random.Generator, direction: str, seconds: float) -> Scene:
-    """One thing, sometimes two, crossing 30 to 45 % of the picture in two seconds, one way all the time."""
+    """One thing crossing 34 to 42 % of the picture in two seconds, one way all the time."""
     across = direction in ("left", "right")
-    pair = rng.uniform() < 0.2
-    low, high = (0.30, 0.36) if pair or not across else (0.36, 0.46)
-    sizes = rng.uniform(low, high, 2 if pair else 1)
+    size = SIZES[0] if across else 0.36
     # Share of the axis in which a centre may lie, and how far it gets.
-    half = (float(sizes.max()) / 2 + MARGIN / 2) / (ASPECT if across else 1.0)
+    half = (size / 2 + MARGIN / 2) / (ASPECT if across else 1.0)
     room = 1.0 - 2 * half
-    speed = min(float(rng.uniform(0.30, 0.45)) / 2, room / seconds)
-    way = speed * seconds
-    begin = half + float(rng.uniform(0, max(0.0, room - way)))
+    speed = min(float(rng.uniform(0.34, 0.42)) / 2, room / seconds)
+    begin = half + float(rng.uniform(0, max(0.0, room - speed * seconds)))
     if direction in ("left", "up"):
         begin = 1.0 - begin
-    if pair:
-        looks = _two_different(rng)
-        other = (0.26, 0.74) if across else (0.30, 0.70)
+    look = _look(rng)
+    if across:
+        thing = replace(_place(rng, look, MIDDLE, MIDDLE, size), x=begin)
     else:
-        looks = (_look(rng),)
-        spread = 0.5 - float(sizes[0]) / 2 - MARGIN
-        other = (0.5 + float(rng.uniform(-spread, spread)),)
-    things = tuple(
-        Thing(*look, begin, place, float(size)) if across else Thing(*look, place, begin, float(size))
-        for look, place, size in zip(looks, other, sizes, strict=True)
-    )
-    return Scene("motion", things, motion=Motion(direction, speed))
+        thing = replace(_place(rng, look, COLUMNS[rng.integers(len(COLUMNS))], MIDDLE, size), y=begin)
+    return Scene("motion", (thing,), motion=Motion(direction, speed))
 
 
 def _zooming(rng: np.random.Generator, way: str, seconds: float) -> Scene:
