@@ -103,6 +103,9 @@ def _codec_options(codec: str, bitrate_kbps: int | None, crf: int | None, preset
     options: dict[str, str] = {}
     if codec in ("libx264", "libx265"):
         options["preset"] = preset
+        if codec == "libx264":
+            # Macroblock trees read memory beyond small frames: the same pictures then give other bytes now and then.
+            options["x264-params"] = "mbtree=0"
         if codec == "libx265":
             # One pool thread, and no build information in the stream.
             options["x265-params"] = "pools=1:frame-threads=1:info=0:log-level=error"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from goku_core.media.decode import cover, read_clip, read_image
+
+END_MARGIN_SECONDS = 0.05  # the last window's last frame lies this far before the end: a frame of 24 per second
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def span_of_row(row: dict[str, Any], workspace: Path) -> Span:
 
 
 def fits(span: Span, frames: int, fps: float) -> bool:
-    """Whether a clip is long enough for `frames` at `fps`."""
-    return span.seconds >= (frames - 1) / fps
+    """Whether a clip is long enough for `frames` at `fps`: its end is exclusive, so the last one must lie before it."""
+    return span.seconds > (frames - 1) / fps
 
 
 def read_frames(span: Span, frames: int, fps: float, height: int, width: int, first: float = 0.0) -> np.ndarray:
@@ -74,9 +75,7 @@ def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def window_starts(span: Span, frames: int, fps: float, windows: int) -> list[float]:
     """Where `windows` spans of `frames` begin, in seconds into the clip, evenly spread over it."""
-    slack = Fraction(span.seconds).limit_denominator(1000) - Fraction(frames - 1) / Fraction(fps).limit_denominator(
-        1000
-    )
+    slack = span.seconds - (frames - 1) / fps - END_MARGIN_SECONDS
     if windows == 1 or slack <= 0:
         return [0.0]
-    return sorted({round(float(slack * k / (windows - 1)), 3) for k in range(windows)})
+    return sorted({round(slack * k / (windows - 1), 3) for k in range(windows)})

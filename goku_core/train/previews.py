@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from goku_core.generate import Generator
 from goku_core.media.encode import write_image, write_video
 from goku_core.pipeline.context import Context
@@ -25,7 +28,7 @@ def write_previews(
             file = f"image-{number:02d}.png"
             write_image(folder / file, image)
             listed.append({"file": file, "prompt": prompts[number], "seed": seeds[number], "kind": "image"})
-    if phase.clips > 0:
+    if phase.clips > 0 and request.previews.clips:
         prompts = request.previews.clips
         seeds = [context.seed + 2000 + k for k in range(len(prompts))]
         if phase.image_condition:
@@ -40,11 +43,8 @@ def write_previews(
     (folder / "samples.json").write_text(json.dumps(listed, indent=2) + "\n")
 
 
-def _conditions(generator: Generator, reader: ShardReader, count: int):
+def _conditions(generator: Generator, reader: ShardReader, count: int) -> tuple[list[str], np.ndarray]:
     """Captions and first frames of the first clips of the data set, decoded from their latents."""
-    import numpy as np
-    import torch
-
     rows = np.flatnonzero(reader.index["kind"] == "video")[:count]
     latents = torch.from_numpy(np.stack([reader.latent(row)[:, :1] for row in rows]))
     with torch.no_grad():

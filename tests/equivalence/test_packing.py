@@ -7,9 +7,7 @@ from goku_core.models import Goku, GokuConfig
 from goku_core.models.patches import grid_coords, to_latent, to_tokens
 from goku_core.models.text import WordEncoder, pack_texts
 
-CONFIG = GokuConfig(
-    depth=2, width=48, heads=3, ffn=96, latent_channels=4, text_width=16, image_condition=True
-)
+CONFIG = GokuConfig(depth=2, width=48, heads=3, ffn=96, latent_channels=4, text_width=16, image_condition=True)
 
 
 def random_model(config: GokuConfig = CONFIG) -> Goku:

@@ -64,5 +64,5 @@ def test_components_reconstruct_what_they_span() -> None:
 
 @pytest.mark.parametrize(("frames", "height"), [(16, 16), (17, 20)])
 def test_sizes_that_do_not_fit_are_refused(vae: VideoVAE, frames: int, height: int) -> None:
-    with pytest.raises(ValueError, match="need 4k|multiples of 8"):
+    with pytest.raises(ValueError, match=r"need 4k|multiples of 8"):
         vae.encode(torch.zeros(1, 3, frames, height, 24, dtype=torch.float64))

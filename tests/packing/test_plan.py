@@ -57,4 +57,3 @@ def test_draws_do_not_depend_on_order() -> None:
     assert uniform(1, "time", "abc", 7) == uniform(1, "time", "abc", 7)
     assert len({uniform(s, p, k, n) for s in (0, 1) for p in "ab" for k in "xy" for n in (0, 1)}) == 16
     assert philox(0, "noise", "clip", 3).standard_normal(2, dtype="f4") == pytest.approx(GOLDEN_NOISE, abs=1e-7)
-

@@ -1,0 +1,61 @@
+"""Flan-T5 through transformers, on a tiny random one made here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from goku_core.models.folders import text_encoder
+from goku_core.models.text import pack_texts
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    folder = tmp_path_factory.mktemp("t5")
+    known = ["<pad>", "</s>", "<unk>", "a", "red", "circle", "blue", "square"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(known)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=64
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    T5EncoderModel(T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def test_packed_features_equal_the_model_itself(weights: Path) -> None:
+    from transformers import T5EncoderModel
+
+    encoder = text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 8, "width": 0})
+    encoded = [encoder.encode("a red circle"), encoder.encode("")]
+    text, bounds = pack_texts(encoded)
+    assert bounds.tolist() == [0, 4, 5] and text.shape == (5, encoder.width)
+    model = T5EncoderModel.from_pretrained(weights).eval()
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[3, 4, 5, 1]])).last_hidden_state[0]
+    assert torch.allclose(text[:4], expected, atol=1e-6)
+
+
+def test_long_captions_are_cut_and_the_fingerprint_names_the_weights(weights: Path) -> None:
+    encoder = text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 3, "width": 0})
+    assert len(encoder.encode("a red circle a blue square")) == 3
+    other = text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 4, "width": 0})
+    assert encoder.fingerprint != other.fingerprint
+    with torch.no_grad():
+        encoder._model.shared.weight.add_(1.0)
+    assert (
+        encoder.fingerprint
+        != text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 3, "width": 0}).fingerprint
+    )
+
+
+def test_missing_weights_say_how_to_get_them() -> None:
+    with pytest.raises(FileNotFoundError, match="hf download google/flan-t5-xl"):
+        text_encoder({"kind": "t5", "weights": "weights/flan-t5-xl", "max_tokens": 8, "width": 0})

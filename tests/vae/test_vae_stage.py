@@ -1,0 +1,68 @@
+"""Stage `vae` on real files: it starts from components, improves on them, and leaves what later stages load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from goku_core.models.folders import load_vae
+from goku_core.pipeline.context import Context, SilentTracker
+from goku_core.pipeline.errors import GokuError
+from goku_core.vae import Request, run
+
+SMALL = {"height": 48, "image_width": 80, "frames": 9, "width": 16, "encoder_depth": 1, "decoder_depth": 1}
+
+
+def train(workspace: Path, place: Path, **changes: object):
+    place.mkdir()
+    context = Context(workspace, place, place, seed=1, cores=1, tracker=SilentTracker())
+    return run(
+        Request(**{**SMALL, "steps": 30, "batch_images": 4, "batch_clips": 1, "held_out": 0.2, **changes}), context
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(kept_media: Path, tmp_path_factory: pytest.TempPathFactory):
+    place = tmp_path_factory.mktemp("vae") / "out"
+    return place / "models/vae", train(kept_media, place)
+
+
+def test_reconstruction_is_measured_on_held_out_media(trained) -> None:
+    _, report = trained
+    assert report.held_out_images == 2 and report.held_out_clips == 1
+    assert report.psnr > 24 and report.psnr_components > 20
+    assert report.psnr == pytest.approx(report.psnr_components, abs=4)
+
+
+def test_the_folder_loads_and_latents_are_normalised(trained, kept_media: Path) -> None:
+    folder, _ = trained
+    vae = load_vae(folder)
+    from goku_core.media.spans import kept_spans, read_frames
+
+    spans = [s for s in kept_spans(kept_media / "data/clips.parquet", kept_media) if not s.is_clip]
+    assert len(spans) == 9  # the rejected one is not read
+    pixels = torch.from_numpy(np.stack([read_frames(s, 1, 1.0, 48, 80) for s in spans]))
+    latent = vae.encode(pixels.permute(0, 4, 1, 2, 3).float() / 127.5 - 1)
+    assert latent.shape == (9, 16, 1, 6, 10)
+    assert latent.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.35)
+    listed = {p.name for p in (folder / "report").iterdir()}
+    assert {"metrics.jsonl", "report.json", "originals.png", "reconstructions.png", "clips.mp4"} <= listed
+    assert json.loads((folder / "config.json").read_text())["vae"]["latent_channels"] == 16
+
+
+def test_same_request_same_bytes(trained, kept_media: Path, tmp_path: Path) -> None:
+    folder, _ = trained
+    train(kept_media, tmp_path / "again")
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (tmp_path / "again/models/vae" / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_bounds_and_empty_input_are_clear(kept_media: Path, tmp_path: Path) -> None:
+    with pytest.raises(GokuError, match=r"below vae\.minimum_psnr 60"):
+        train(kept_media, tmp_path / "high", steps=0, minimum_psnr=60)
+    with pytest.raises(GokuError, match="keeps no picture and no clip"):
+        train(kept_media, tmp_path / "none", max_images=0, frames=81)
+    with pytest.raises(ValueError, match="4k"):
+        Request(frames=8)
