@@ -55,7 +55,7 @@ class GokuConfig:
 
 # Paper Table 1; the -h128 variants keep the parameter count and give attention kernels a head width of 128 (our choice).
 CONFIGS: dict[str, GokuConfig] = {
-    "nano": GokuConfig(depth=8, width=256, heads=4, ffn=1024, text_width=256),
+    "nano": GokuConfig(depth=6, width=192, heads=3, ffn=768, text_width=192),
     "1b": GokuConfig(depth=28, width=1152, heads=16, ffn=4608),
     "2b": GokuConfig(depth=28, width=1792, heads=28, ffn=7168),
     "8b": GokuConfig(depth=40, width=3072, heads=48, ffn=12288),
