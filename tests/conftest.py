@@ -42,7 +42,8 @@ def kept_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_image(path, draw(scene, 96, 176))
         media_id = f"{number:064x}"
         row = {"clip_id": f"{media_id}:0-{end}", "media_id": media_id, "uri": path.relative_to(workspace).as_posix()}
-        row |= {"kind": "video" if clip else "image", "start_pts": 0, "end_pts": end, "text": prompt(scene)}
+        row |= {"kind": "video" if clip else "image", "start_pts": 0, "end_pts": end, "caption": prompt(scene)}
+        row["text"] = f"{row['caption']}. motion: 3" if clip else row["caption"]
         row |= {"seconds": 2.5 if clip else None, "outcome": "rejected" if number == 3 else "kept"}
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows), workspace / "data/clips.parquet")

@@ -17,7 +17,10 @@ END_MARGIN_SECONDS = 0.05  # the last window's last frame lies this far before t
 
 @dataclass(frozen=True)
 class Span:
-    """A kept clip or picture: where its pixels are and what is said about it."""
+    """A kept clip or picture: where its pixels are and what is said about it.
+
+    caption   what was said beside the file; text: the same with the motion score appended (paper section 4.6)
+    """
 
     clip_id: str
     media_id: str
@@ -26,6 +29,7 @@ class Span:
     start_pts: int
     end_pts: int
     seconds: float
+    caption: str
     text: str
 
     @property
@@ -33,7 +37,7 @@ class Span:
         return self.kind == "video"
 
 
-COLUMNS = ("clip_id", "media_id", "uri", "kind", "start_pts", "end_pts", "seconds", "text")
+COLUMNS = ("clip_id", "media_id", "uri", "kind", "start_pts", "end_pts", "seconds", "caption", "text")
 
 
 def kept_spans(table: Path, workspace: Path) -> list[Span]:
@@ -52,6 +56,7 @@ def span_of_row(row: dict[str, Any], workspace: Path) -> Span:
         row["start_pts"],
         row["end_pts"],
         row["seconds"] or 0.0,
+        row["caption"] or "",
         row["text"] or "",
     )
 

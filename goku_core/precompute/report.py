@@ -8,6 +8,7 @@ from pydantic import BaseModel
 class Report(BaseModel):
     """Samples, tokens and bytes by resolution; `failed` names clips whose pixels could not be read again."""
 
+    latents: int
     samples: dict[str, int]
     tokens: dict[str, int]
     shards: dict[str, int]

@@ -119,6 +119,7 @@ def _publish(
         )
     stored = sum(path.stat().st_size for path in output.rglob("*.safetensors"))
     return Report(
+        latents=sum(samples.values()),
         samples=samples,
         tokens=tokens,
         shards=shards,

@@ -85,6 +85,8 @@ def test_windows_spread_over_the_clip(workspace: Path, tmp_path: Path) -> None:
     report, folder = compute(workspace, tmp_path / "windows", resolutions=resolutions, windows_per_clip=3)
     assert report.samples == {"low": 12}
     assert sorted(set(ShardReader(folder / "low").index["first_seconds"])) == [0.0, 0.725, 1.45]
+    scored = [text.endswith("motion: 3") for text in ShardReader(folder / "low").index["text"]]
+    assert scored == [True, False, True] * 4  # the motion score is in every second window's text
 
 
 def test_what_cannot_work_is_said(workspace: Path, tmp_path: Path) -> None:
