@@ -34,7 +34,8 @@ def _networks(vae_folder: str, text_spec: str) -> tuple[Any, Any]:
 
 
 def encode_rows(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
-    """settings: request (JSON of PrecomputeRequest), vae (folder), workspace, output (folder of all resolutions)."""
+    """settings: request (JSON of PrecomputeRequest), vae (folder), workspace, output (folder of all resolutions),
+    pictures_from_clips (whether the data set has no pictures of its own)."""
     if batch.num_rows == 0:
         return pa.RecordBatch.from_pylist([], schema=schema())
     request = PrecomputeRequest.model_validate(settings["request"])
@@ -42,7 +43,11 @@ def encode_rows(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBat
     workspace = Path(settings["workspace"])
     pending: dict[str, list[tuple[dict[str, Any], np.ndarray, str]]] = defaultdict(list)
     for row in batch.to_pylist():
-        for resolution, sample, pixels in _samples(span_of_row(row, workspace), request):
+        span = span_of_row(row, workspace)
+        samples = _samples(span, request)
+        if span.is_clip and settings["pictures_from_clips"]:
+            samples += _pictures(span, request)
+        for resolution, sample, pixels in samples:
             pending[resolution].append((sample, pixels, sample["text"]))
     rows = []
     for resolution, samples in sorted(pending.items()):
@@ -69,6 +74,23 @@ def _samples(span: Span, request: PrecomputeRequest) -> list[tuple[str, dict[str
                 at = request.resolutions[name]
                 scaled = pixels if name == largest else resized(pixels, at.height, at.width)
                 found.append((name, _row(span, first, number), scaled))
+    return found
+
+
+def _pictures(span: Span, request: PrecomputeRequest) -> list[tuple[str, dict[str, Any], np.ndarray]]:
+    """Frames of a clip as pictures, evenly spread, for a data set without pictures of its own."""
+    count = request.pictures_per_clip
+    wanted = {name: size for name, size in request.resolutions.items() if size.images}
+    if not count or not wanted:
+        return []
+    largest = max(wanted.values(), key=lambda size: size.height * size.width)
+    fps = count / max(span.seconds, 1e-3)
+    frames = read_frames(span, count, fps, largest.height, largest.width)
+    found = []
+    for number, frame in enumerate(frames):
+        row = _row(span, round(number / fps, 3), window=1)
+        row |= {"sample_id": f"{row['sample_id']}#picture", "kind": "image"}
+        found += [(name, dict(row), resized(frame[None], size.height, size.width)) for name, size in wanted.items()]
     return found
 
 

@@ -49,4 +49,7 @@ class PrecomputeRequest(BaseModel):
     )
     text: TextEncoderRequest = Field(default_factory=TextEncoderRequest)
     windows_per_clip: int = Field(1, ge=1, description="spans of `frames` taken from each clip, evenly spread")
+    pictures_per_clip: int = Field(
+        4, ge=0, description="frames of each clip stored as pictures where the data set has none; phases need pictures"
+    )
     shard_megabytes: int = Field(256, ge=1, le=4096, description="size at which a shard is closed")

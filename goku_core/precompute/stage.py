@@ -44,6 +44,7 @@ def run(request: PrecomputeRequest, context: Context) -> Report:
                 "vae": str(context.input("models/vae")),
                 "workspace": str(context.workspace),
                 "output": str(output),
+                "pictures_from_clips": all(span.is_clip for span in spans),
             },
             workers=context.cores,
             batch_rows=_rows_per_batch(request),

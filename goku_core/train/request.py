@@ -15,7 +15,9 @@ class Transport(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     law: Literal["uniform", "logit-normal"] = Field("logit-normal", description="law of the training time t")
-    location: float = Field(0.0, description="mean of the normal (logit-normal only); below 0 draws more times near noise")
+    location: float = Field(
+        0.0, description="mean of the normal (logit-normal only); below 0 draws more times near noise"
+    )
     scale: float = Field(1.0, gt=0, description="deviation of the normal (logit-normal only)")
     shift: float = Field(1.0, gt=0, description="> 1 moves times towards noise, for long sequences")
 

@@ -89,6 +89,25 @@ def test_windows_spread_over_the_clip(workspace: Path, tmp_path: Path) -> None:
     assert scored == [True, False, True] * 4  # the motion score is in every second window's text
 
 
+def test_clips_give_pictures_where_there_are_none(workspace: Path, tmp_path: Path) -> None:
+    """Text-semantic phases need pictures; a folder of videos alone must still train."""
+    import shutil
+
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    other = tmp_path / "videos"
+    shutil.copytree(workspace, other)
+    table = pq.read_table(workspace / "data/clips.parquet")
+    pq.write_table(table.filter(pc.equal(table["kind"], "video")), other / "data/clips.parquet")
+    report, folder = compute(other, tmp_path / "out", pictures_per_clip=3)
+    assert report.samples == {"low": 4 + 12, "high": 4 + 12, "pictures": 12}
+    index = ShardReader(folder / "high").index
+    pictures = index["kind"] == "image"
+    assert set(index["tokens"][pictures]) == {3 * 5}
+    assert len(set(index["sample_id"])) == len(index["sample_id"])
+
+
 def test_what_cannot_work_is_said(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(GokuError, match="shorter than its frames"):
         long = {"low": {"height": 32, "width": 48, "frames": 401, "images": False}}
