@@ -121,9 +121,16 @@ def _torch() -> Iterator[Finding]:
         yield Finding("GPU", "missing", built, "models beyond nano", "A CUDA build of torch on a machine with a GPU")
     if importlib.util.find_spec("flash_attn") is None:
         remedy = 'pip install -e ".[gpu]"'
-        yield Finding("flash-attn", "missing", "not installed", "fastest attention on GPU; SDPA serves else", remedy)
+        yield Finding(
+            "flash-attn", "missing", "not installed", "GPU attention; SDPA serves, no stage uses it yet", remedy
+        )
     else:
-        yield Finding("flash-attn", "ok", importlib.metadata.version("flash-attn"), "fastest attention on GPU")
+        yield Finding(
+            "flash-attn",
+            "ok",
+            importlib.metadata.version("flash-attn"),
+            "GPU attention; SDPA serves, no stage uses it yet",
+        )
 
 
 def _codecs() -> Iterator[Finding]:
