@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from goku_core.media.decode import Frame
+from goku_core.media.encode import SAME_BYTES
 
 TIME_BASE = Fraction(1, 90_000)  # MPEG's clock: holds 24, 25, 30 and 24000/1001 frames/s without drift
 CRF = "18"  # our choice: visually transparent; this is the copy that everything later reads
@@ -60,7 +61,7 @@ class Transcoder:
         options = {"fflags": "+bitexact", "movflags": "+faststart", "video_track_timescale": str(TIME_BASE.denominator)}
         self._container = av.open(str(self._partial), "w", options=options)
         self._stream = self._container.add_stream(
-            "libx264", rate=self._fps.limit_denominator(1001), options={"preset": "veryfast", "crf": CRF}
+            "libx264", rate=self._fps.limit_denominator(1001), options={"preset": "veryfast", "crf": CRF, **SAME_BYTES}
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         context = self._stream.codec_context

@@ -16,6 +16,8 @@ from goku_core.pipeline.errors import GokuError
 # x264's default is 23; ours is a step better because previews are looked at and measured.
 DEFAULT_CRF = 20
 # A key frame every two seconds: random access costs at most two seconds of decoding.
+# For libx264. Its macroblock trees read memory that nobody wrote: the same pictures then give other bytes now and then.
+SAME_BYTES = {"x264-params": "mbtree=0"}
 KEY_FRAME_SECONDS = 2.0
 MAX_DENOMINATOR = 1001  # NTSC rates are n/1001
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -104,8 +106,7 @@ def _codec_options(codec: str, bitrate_kbps: int | None, crf: int | None, preset
     if codec in ("libx264", "libx265"):
         options["preset"] = preset
         if codec == "libx264":
-            # Macroblock trees read memory beyond small frames: the same pictures then give other bytes now and then.
-            options["x264-params"] = "mbtree=0"
+            options |= SAME_BYTES
         if codec == "libx265":
             # One pool thread, and no build information in the stream.
             options["x265-params"] = "pools=1:frame-threads=1:info=0:log-level=error"
