@@ -30,7 +30,7 @@ import numpy as np
 from goku_core.evaluate.judge import Detection
 from goku_core.scenes.vocabulary import COLORS
 
-REVISION = 2
+REVISION = 3
 """Raise when answers change: it is part of the fingerprint in every record."""
 
 AIR = 9
@@ -85,13 +85,32 @@ class ContourJudge:
         """images (n, H, W, 3) uint8 RGB -> detections, best first."""
         return [self._look(image) for image in images]
 
-    def _look(self, image: np.ndarray) -> list[Detection]:
-        s = self.settings
-        scale = s.working_height / image.shape[0]
+    def locate(self, images: np.ndarray, color: str) -> list[tuple[float, float] | None]:
+        """Centre (x, y) in pixels of what has that colour, whatever its shape; None where there is too little of it."""
+        wanted = list(COLORS).index(color)
+        return [self._center(image, wanted) for image in images]
+
+    def _center(self, image: np.ndarray, wanted: int) -> tuple[float, float] | None:
+        lab, chroma, scale = self._enlarged(image)
+        colored = np.argwhere(chroma > self.settings.least_peak_chroma)
+        if len(colored):
+            colored = colored[self._nearest_hue(lab[tuple(colored.T)]) == wanted]
+        if len(colored) < self.settings.least_area * self.settings.working_height**2:
+            return None
+        y, x = np.median(colored, axis=0)
+        return float(x / scale), float(y / scale)
+
+    def _enlarged(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """CIELAB and chroma of the picture at working height, and the scale."""
+        scale = self.settings.working_height / image.shape[0]
         large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         lab = cv2.cvtColor(large.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
         lab = cv2.GaussianBlur(lab, (0, 0), 1.5)
-        chroma = np.hypot(lab[..., 1], lab[..., 2])
+        return lab, np.hypot(lab[..., 1], lab[..., 2]), scale
+
+    def _look(self, image: np.ndarray) -> list[Detection]:
+        s = self.settings
+        lab, chroma, scale = self._enlarged(image)
         least = s.least_area * s.working_height**2
         seen, named = [], 0.0
         for rough, corner in _components(chroma > s.seed_chroma, least * 0.5, air=AIR):

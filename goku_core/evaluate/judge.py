@@ -61,6 +61,9 @@ class Judge(Protocol):
         """images (n, H, W, 3) uint8 RGB -> for each picture its detections, best first."""
         ...
 
+    def locate(self, images: np.ndarray, color: str) -> list[tuple[float, float] | None]:
+        """images (n, H, W, 3) uint8 -> centre (x, y) in pixels of what has that colour, None where nothing has."""
+
 
 def usable(detections: list[Detection], judge: Judge, task: str, at_most: int = 16) -> dict[str, list[Detection]]:
     """Detections by class, best first, above the judge's threshold for the task, at most 16 of a class (as GenEval)."""

@@ -48,15 +48,19 @@ def follow(clip: np.ndarray, judge: Judge, label: str | None, color: str | None,
     """Track the thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
 
     Where it is seen in too few frames, the largest thing is followed instead: a blue circle that moves right where a
-    green one was asked for is right in its direction and wrong in its subject, and these are two dimensions.
+    green one was asked for is right in its direction and wrong in its subject, and these are two dimensions. Where
+    nothing has one of the known shapes, whatever has the colour is followed, for the same reason.
     """
     numbers = np.unique(np.linspace(0, len(clip) - 1, frames).round().astype(int))
     seen = judge.detect(clip[numbers])
     chosen = [_wanted(things, label, color) for things in seen]
     if sum(thing is not None for thing in chosen) < LEAST_SIGHT * len(numbers):
         chosen = [max(things, key=lambda t: t.area, default=None) for things in seen]
-    found = [(number, thing.box) for number, thing in zip(numbers, chosen, strict=True) if thing is not None]
-    centres = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for _, box in found]
+    places = [None if t is None else ((t.box[0] + t.box[2]) / 2, (t.box[1] + t.box[3]) / 2) for t in chosen]
+    if color is not None and sum(place is not None for place in places) < LEAST_SIGHT * len(numbers):
+        places = judge.locate(clip[numbers], color)
+    found = [(number, place) for number, place in zip(numbers, places, strict=True) if place is not None]
+    centres = [place for _, place in found]
     return Path2D(
         np.array([number for number, _ in found], dtype=float),
         np.array(centres, dtype=float).reshape(-1, 2) / clip.shape[1],
