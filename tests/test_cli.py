@@ -1,4 +1,4 @@
-"""The command line, over the tiny line of tests/pipeline: exit codes, JSON, messages."""
+"""The command line, over the tiny line of tests/workspaces: exit codes, JSON, messages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_line import bodies, new_workspace, set_params
+
+from goku_core.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ROOT / "tests/pipeline"
-sys.path.insert(0, str(TINY))
-
-from tiny_line import bodies, new_workspace, set_params  # noqa: E402
-
-from goku_core.cli import COMMANDS  # noqa: E402
+TINY = ROOT / "tests/workspaces"
 
 
 def call(program, workspace, *arguments, **environment):

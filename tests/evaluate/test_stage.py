@@ -2,17 +2,13 @@
 
 import hashlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from scene_painter import ScenePainter
 
 from goku_core.evaluate import Request, evaluation, records
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scene_painter import ScenePainter
 
 SMALL = Request(
     prompts_per_task=3, images_per_prompt=2, video={"prompts": 4}, image_to_video={"prompts": 2}, bootstrap=200, batch=5

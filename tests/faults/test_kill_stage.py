@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_line import bodies, new_workspace
 
-TINY = Path(__file__).resolve().parents[1] / "pipeline"
-sys.path.insert(0, str(TINY))
-
-from tiny_line import bodies, new_workspace  # noqa: E402
+TINY = Path(__file__).resolve().parents[1] / "workspaces"
 
 
 def goku(workspace, *arguments, **environment):

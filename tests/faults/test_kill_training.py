@@ -10,14 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from latent_workspace import make_workspace, train
 
-TRAIN = Path(__file__).resolve().parents[1] / "train"
-sys.path.insert(0, str(TRAIN))
+from goku_core.train import checkpoint
 
-from latents import make_workspace, train  # noqa: E402
-
-from goku_core.train import checkpoint  # noqa: E402
-
+WORKSPACES = Path(__file__).resolve().parents[1] / "workspaces"
 STEPS = 400
 
 
@@ -27,7 +24,7 @@ def outputs(place: Path) -> dict[str, bytes]:
 
 
 def start(workspace: Path, place: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(TRAIN / "latents.py"), str(workspace), "first", str(place), str(STEPS)]
+    command = [sys.executable, str(WORKSPACES / "latent_workspace.py"), str(workspace), "first", str(place), str(STEPS)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

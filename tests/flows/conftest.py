@@ -1,13 +1,8 @@
-"""A tiny line (tests/pipeline/tiny_line.py) in the place of the real one, and one Prefect server for all tests here."""
+"""A tiny line (tests/workspaces/tiny_line.py) in the place of the real one, and one Prefect server for all tests here."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
 
 
 @pytest.fixture(scope="session")

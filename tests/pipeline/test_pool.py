@@ -15,7 +15,7 @@ import pytest
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.pool import PoolResult, run_operator
 
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).resolve().parents[1] / "workspaces")
 BEHAVE = "pool_operators:behave"
 MEMORY = 400 << 20
 

@@ -3,20 +3,16 @@
 import re
 import shutil
 import subprocess
-import sys
 from io import StringIO
-from pathlib import Path
 
 import pytest
+from finished_line import finished_line
 from rich.console import Console
 
 from goku_core import report
 from goku_core.report.charts import curve, smoothed, ticks
 from goku_core.report.facts import gather
 from goku_core.report.table import print_summary
-
-sys.path.insert(0, str(Path(__file__).parent))
-from synthetic import finished_line
 
 SECTIONS = ("line", "score", "samples", "training", "vae", "curation", "lineage")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from latents import make_workspace, request, train
+from latent_workspace import make_workspace, request, train
 from safetensors.torch import load_file
 
 from goku_core.generate import Generator
