@@ -46,7 +46,8 @@ class Generator:
         """From `models/<phase>` and `models/vae`. Raises `GokuError` where a folder is no model."""
         try:
             model, config = load_goku(Path(folder))
-            return Generator(model, load_vae(Path(vae)), text_encoder(config["text"]), config)
+            encoder = text_encoder(config["text"], config["encoders"]["text"])
+            return Generator(model, load_vae(Path(vae), config["encoders"]["vae"]), encoder, config)
         except (FileNotFoundError, ValueError) as error:
             raise GokuError(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,23 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     return config
 
 
-def load_vae(folder: Path) -> VideoVAE:
-    """The VAE of `models/vae`, ready for encoding and decoding."""
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a model folder's weights."""
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_vae(folder: Path, digest: str | None = None) -> VideoVAE:
+    """The VAE of `models/vae`, ready for encoding and decoding.
+
+    With `digest`, that of the VAE whose latents a model was trained on, another VAE raises ValueError.
+    """
     config = read_config(folder, "goku-vae")
+    if digest is not None and (found := weights_digest(folder)) != digest:
+        raise ValueError(
+            f"{folder} is not the VAE whose latents the model was trained on: its weights are {found[:12]}, those were "
+            f"{digest[:12]}. Run the stages from vae on again, or use the model with its own VAE (a bundle holds both)."
+        )
     vae = VideoVAE(VideoVAEConfig.from_json(config["vae"]))
     vae.load_state_dict(load_file(folder / WEIGHTS))
     return vae.eval().requires_grad_(False)
@@ -43,8 +58,22 @@ def load_goku(folder: Path, weights: str = WEIGHTS) -> tuple[Goku, dict[str, Any
     return model, config
 
 
-def text_encoder(spec: dict[str, Any]) -> TextEncoder:
-    """The encoder that a request or config.json describes: {"kind": "words" | "t5", ...}."""
+def text_encoder(spec: dict[str, Any], fingerprint: str | None = None) -> TextEncoder:
+    """The encoder that a request or config.json describes: {"kind": "words" | "t5", ...}.
+
+    With `fingerprint`, the one that the latents or the model were made with, an encoder that would give other vectors raises
+    ValueError: a model is deaf to them, and nothing else would say so.
+    """
+    encoder = _text_encoder(spec)
+    if fingerprint is not None and encoder.fingerprint != fingerprint:
+        raise ValueError(
+            f"text encoder: the texts were encoded by {fingerprint}, this installation has {encoder.fingerprint}. Use the "
+            "version of goku and the weights they were made with, or run precompute and training again."
+        )
+    return encoder
+
+
+def _text_encoder(spec: dict[str, Any]) -> TextEncoder:
     if spec["kind"] == "words":
         return WordEncoder(spec["width"], spec["max_tokens"])
     if spec["kind"] == "t5":

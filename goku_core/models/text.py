@@ -10,7 +10,6 @@ import hashlib
 import math
 import re
 from functools import lru_cache
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -52,11 +51,15 @@ def _position_vector(position: int, width: int) -> np.ndarray:
 
 
 class WordEncoder:
-    """Each word a fixed vector drawn from its hash, plus the vector of its pair with the word before, plus its position.
+    """Each word a fixed vector drawn from its hash, plus its position, plus its neighbours at their distances.
 
-    The pair tells "red circle" from "blue circle" in one token, as the context-free sum of two words could not.
-    A text starts with a token of its own, so that the empty caption has one token.
+    A neighbour adds the vector of the pair (distance, word): the "circle" of "a red circle left of a square" says that red
+    comes one word before it and left one word after. Our choice, because cross-attention reads one token at a time: which
+    colour belongs to which shape, and which shape stands where, must be in the token, as Flan-T5's own attention puts it
+    there. A text starts with a token of its own, so that the empty caption has one token.
     """
+
+    reach = 5  # words on either side: as far as the second shape of "... left of a blue square" is from its relation
 
     def __init__(self, width: int = 256, max_words: int = 64) -> None:
         if width % 2:
@@ -65,14 +68,17 @@ class WordEncoder:
 
     @property
     def fingerprint(self) -> str:
-        return f"words-v1-{self.width}-{self.max_words}"
+        return f"words-v2-{self.width}-{self.max_words}"
 
     def encode(self, text: str) -> Tensor:
-        sequence = ["<start>", *words(text)[: self.max_words]]
-        rows = [_word_vector(sequence[0], self.width)]
-        for position, (before, word) in enumerate(pairwise(sequence), start=1):
-            pair = _word_vector(f"{before} {word}", self.width)
-            rows.append(_word_vector(word, self.width) + 0.5 * pair + 0.5 * _position_vector(position, self.width))
+        sequence = words(text)[: self.max_words]
+        rows = [_word_vector("<start>", self.width)]
+        for place, word in enumerate(sequence):
+            row = _word_vector(word, self.width) + 0.5 * _position_vector(place + 1, self.width)
+            for other in range(max(0, place - self.reach), min(len(sequence), place + self.reach + 1)):
+                if other != place:
+                    row = row + 0.4 * _word_vector(f"{other - place:+d} {sequence[other]}", self.width)
+            rows.append(row)
         return torch.from_numpy(np.stack(rows))
 
 

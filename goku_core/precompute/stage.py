@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from goku_core.media.spans import COLUMNS, Span, span_of_row
-from goku_core.models.folders import WEIGHTS, text_encoder
+from goku_core.models.folders import text_encoder, weights_digest
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.pool import run_operator
@@ -77,13 +76,12 @@ def _rows_per_batch(request: PrecomputeRequest) -> int:
 
 def _encoders(request: PrecomputeRequest, context: Context) -> dict[str, str]:
     """Fingerprints of both encoders, for the index: latents of two encoders must never meet in one run."""
-    weights = (context.input("models/vae") / WEIGHTS).read_bytes()
     try:
         text = text_encoder(request.text.model_dump())
     except FileNotFoundError as error:
         raise GokuError(str(error)) from error
     return {
-        "vae": hashlib.sha256(weights).hexdigest(),
+        "vae": weights_digest(context.input("models/vae")),
         "text": text.fingerprint,
         "text_request": request.text.model_dump_json(),
         "resolutions": json.dumps({name: r.model_dump() for name, r in request.resolutions.items()}, sort_keys=True),

@@ -25,7 +25,10 @@ from goku_core.scenes.vocabulary import (
 
 CANONICAL_SHARE = 0.7
 PHOTO_SHARE = 0.15  # of the canonical ones: with "a photo of"
-COLORED_SHARE = 0.75  # captions that name colours, where the task leaves it open
+# Captions that name colours, where the task leaves it open. GenEval's prompts for one and two objects name none, and only
+# captions without colours teach that any colour will do.
+COLORED_SHARE = {"single_object": 0.5, "two_object": 0.4, "position": 0.9}
+COLORED_SHARE_ELSEWHERE = 0.75
 PHOTO = "a photo of "
 
 
@@ -44,7 +47,8 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
 
     Colours are always named where the task is about them ("colors", "color_attr"), most often elsewhere.
     """
-    colored = scene.task in ("colors", "color_attr") or bool(rng.uniform() < COLORED_SHARE)
+    share = COLORED_SHARE.get(scene.task, COLORED_SHARE_ELSEWHERE)
+    colored = scene.task in ("colors", "color_attr") or bool(rng.uniform() < share)
     if rng.uniform() < CANONICAL_SHARE:
         return (PHOTO if rng.uniform() < PHOTO_SHARE else "") + prompt(scene, colored)
     others = other_phrasings(scene, colored)

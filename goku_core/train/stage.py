@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from goku_core.generate import Generator
 from goku_core.models import CONFIGS, Goku, GokuConfig
 from goku_core.models.folders import WEIGHTS, load_vae, read_config, text_encoder
+from goku_core.models.text import TextEncoder
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
@@ -34,7 +35,7 @@ def run(request: TrainRequest, context: Context) -> Report:
     reader = ShardReader(context.input("data/latents") / phase.resolution)
     vae = load_vae(context.input("models/vae"))
     text_spec = json.loads(reader.metadata["text_request"])
-    encoder = text_encoder(text_spec)
+    encoder = _same_text_encoder(text_spec, reader)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)
     model, ema = _initial(config, phase, context)
     packer = Packer(reader, phase, request, encoder, context.seed)
@@ -79,6 +80,13 @@ def _initial(config: GokuConfig, phase: Phase, context: Context) -> tuple[Goku, 
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise GokuError(f"phase cannot continue {phase.init_from}: {error}") from error
     return model, ema
+
+
+def _same_text_encoder(text_spec: dict[str, object], reader: ShardReader) -> TextEncoder:
+    try:
+        return text_encoder(text_spec, reader.metadata["text"])
+    except (FileNotFoundError, ValueError) as error:
+        raise GokuError(str(error)) from error
 
 
 def _describe(

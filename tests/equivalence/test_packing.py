@@ -1,11 +1,13 @@
 """A pack gives each sample exactly what it gets alone."""
 
+import hashlib
+
 import pytest
 import torch
 
 from goku_core.models import Goku, GokuConfig
 from goku_core.models.patches import grid_coords, to_latent, to_tokens
-from goku_core.models.text import WordEncoder, pack_texts
+from goku_core.models.text import WordEncoder, pack_texts, words
 
 CONFIG = GokuConfig(depth=2, width=48, heads=3, ffn=96, latent_channels=4, text_width=16, image_condition=True)
 
@@ -106,3 +108,23 @@ def test_word_encoder_is_the_same_everywhere() -> None:
     assert bounds.tolist() == [0, 4, 5]
     assert torch.equal(encoder.encode("a RED   circle"), text[:4])
     assert not torch.allclose(encoder.encode("circle red a"), text[:4])
+    golden = (encoder.encode("a red circle left of a blue square") * 1000).round().to(torch.int32).numpy().tobytes()
+    assert hashlib.sha256(golden).hexdigest() == "50639406499206c4d88f3f9147c09eb8a74ccc6700667f7c989aced4ec759e23"
+    assert encoder.fingerprint == "words-v2-8-64"  # other vectors are another encoder: raise the number
+
+
+def test_a_word_knows_its_neighbours() -> None:
+    """What a token alone says must tell which colour a shape has and on which side of the relation it stands."""
+    encoder = WordEncoder(width=192)
+
+    def token(text: str, word: str) -> torch.Tensor:
+        return encoder.encode(text)[1 + words(text).index(word)]
+
+    circle = token("a red circle left of a blue square", "circle")
+    assert torch.equal(circle, token("a red circle left of a blue square on sand", "circle"))
+    for other in (
+        "a red circle right of a blue square",
+        "a blue circle left of a red square",
+        "a red circle left of a green square",
+    ):
+        assert (token(other, "circle") - circle).norm() > 3

@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from latent_workspace import make_workspace, request, train
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from goku_core.generate import Generator
 from goku_core.pipeline.errors import GokuError
+from goku_core.shards import write_index
 from goku_core.train.optimizers import learning_rate
 
 
@@ -75,6 +77,29 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         request("second", init_from="i2v")
     with pytest.raises(GokuError, match="goku run precompute"):
         train(workspace, "first", tmp_path / "b", resolution="huge")
+
+
+def test_other_encoders_than_those_of_the_training_are_refused(tmp_path: Path) -> None:
+    """A model is deaf to another text encoder and blind to another VAE, and its pictures alone would not say why."""
+    workspace = make_workspace(tmp_path / "line")
+    train(workspace, "first", tmp_path / "first", steps=1)
+    folder = publish(workspace, tmp_path / "first", "first")
+    config = json.loads((folder / "config.json").read_text())
+    config["encoders"]["text"] = "words-v0-16-16"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(GokuError, match="encoded by words-v0-16-16, this installation has words-v"):
+        Generator.from_model(folder, workspace / "models/vae")
+    publish(workspace, tmp_path / "first", "first")
+    vae = workspace / "models/vae/model.safetensors"
+    save_file({key: value + 1 for key, value in load_file(vae).items()}, vae)
+    with pytest.raises(GokuError, match="is not the VAE whose latents"):
+        Generator.from_model(folder, workspace / "models/vae")
+
+    made_by = json.loads((workspace / "data/latents/encoders.json").read_text()) | {"text": "words-v0-16-16"}
+    index = workspace / "data/latents/low/index.parquet"
+    write_index(index, pq.read_table(index).to_pylist(), made_by)
+    with pytest.raises(GokuError, match="encoded by words-v0-16-16"):
+        train(workspace, "first", tmp_path / "again", steps=1)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workspace: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from goku_core.models import VideoVAE, VideoVAEConfig
+from goku_core.models.folders import weights_digest
 from goku_core.models.text import WordEncoder
 from goku_core.pipeline.context import Context
 from goku_core.shards import ShardWriter, write_index
@@ -54,8 +55,9 @@ def make_workspace(folder: Path) -> Path:
     described = {"kind": "goku-vae", "vae": vae.config.to_json()}
     (folder / "models/vae/config.json").write_text(json.dumps(described))
     resolutions = json.dumps({"low": {"height": 32, "width": 32, "frames": 5, "fps": 8.0}})
-    encoders = {"vae": "v", "text": "t", "text_request": json.dumps(TEXT), "resolutions": resolutions}
     draws, encoder = np.random.default_rng(0), WordEncoder(16, 16)
+    made_by = {"vae": weights_digest(folder / "models/vae"), "text": encoder.fingerprint}
+    encoders = made_by | {"text_request": json.dumps(TEXT), "resolutions": resolutions}
     writer = ShardWriter(folder / "data/latents/low")
     for number in range(24):
         clip = number % 3 == 0
