@@ -26,9 +26,10 @@ class T5Encoder:
         """weights: hub name or local folder. Raises FileNotFoundError saying how to get them."""
         from transformers import AutoTokenizer, T5EncoderModel
 
+        folder = _folder(weights)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(weights)
-            self._model = T5EncoderModel.from_pretrained(weights, use_safetensors=True).eval()
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model = T5EncoderModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval()
         except OSError as error:
             raise FileNotFoundError(MISSING.format(name=weights)) from error
         self.width = int(self._model.config.d_model)
@@ -48,3 +49,19 @@ class T5Encoder:
         """The empty caption gives the end token alone: the null text."""
         ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt").input_ids
         return self._model(input_ids=ids).last_hidden_state[0].float()
+
+
+def _folder(weights: str) -> str:
+    """The folder of the weights, downloaded from the hub where they are not here yet.
+
+    The hub is asked once, by its own client: where it cannot be reached, transformers would ask again for most of a minute.
+    """
+    if Path(weights).is_dir():
+        return weights
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return snapshot_download(weights, allow_patterns=["*.json", "*.safetensors", "spiece.model"])
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise FileNotFoundError(MISSING.format(name=weights)) from error
