@@ -60,7 +60,25 @@ def show(as_json: Json = False) -> None:
     from goku_core import config
 
     found = config.load_params()
-    typer.echo(json.dumps(found.model_dump(mode="json")) if as_json else annotated(found), nl=as_json)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json")))
+        return
+    typer.echo(annotated(found) + "\n" + _sizes(found.train.model.model_dump()), nl=False)
+
+
+def _sizes(chosen: dict[str, Any]) -> str:
+    """Comment lines: parameters of the network in use and of every named size."""
+    from goku_core.models import CONFIGS, GokuConfig, parameter_count
+
+    sizes = dict(CONFIGS)
+    if chosen["name"] == "custom":
+        sizes["custom"] = GokuConfig(**{key: chosen[key] for key in ("depth", "width", "heads", "ffn")})
+    lines = ["# parameters of the network by train.model.name (text as wide as in the named config):"]
+    for name, config in sizes.items():
+        text = f"text {config.text_width} wide" if config.text_width else f"no text, {config.classes} classes"
+        here = "  <- in use" if name == chosen["name"] else ""
+        lines.append(f"#   {name:8} {parameter_count(config) / 1e9:7.3f}e9  {text}{here}")
+    return "\n".join(lines) + "\n"
 
 
 def annotated(value: BaseModel) -> str:

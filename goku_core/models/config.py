@@ -12,7 +12,9 @@ class GokuConfig:
 
     depth, width, heads, ffn   layers, model width, attention heads, width of the feed-forward layer
     latent_channels            channels C of the VAE's latent
-    text_width                 width of a text token (2048 for Flan-T5-XL)
+    text_width                 width of a text token (2048 for Flan-T5-XL); 0 for a network without text
+    classes                    number of class labels, for the class-conditional pilot (paper Table 2); 0 for none. Label
+                               `classes` itself is the null label of classifier-free guidance
     patch                      latent patch (time, height, width). Our choice 1x2x2: the paper is silent, its longest
                                sequence of 220 k tokens fits no other size
     image_condition            adds the projection of the first-frame latent (image-to-video, paper section 2.5)
@@ -25,6 +27,7 @@ class GokuConfig:
     ffn: int
     latent_channels: int = 16
     text_width: int = 2048
+    classes: int = 0
     patch: tuple[int, int, int] = (1, 2, 2)
     image_condition: bool = False
     rope_base: float = 10000.0
@@ -53,10 +56,11 @@ class GokuConfig:
         return GokuConfig(**{**data, "patch": tuple(data["patch"])})
 
 
-# Paper Table 1; the -h128 variants keep the parameter count and give attention kernels a head width of 128 (our choice).
+# Paper Table 1; 1b is the network of its pilot, on the classes of ImageNet. The -h128 variants keep the parameter count and
+# give attention kernels a head width of 128 (our choice).
 CONFIGS: dict[str, GokuConfig] = {
     "nano": GokuConfig(depth=6, width=192, heads=3, ffn=768, text_width=192),
-    "1b": GokuConfig(depth=28, width=1152, heads=16, ffn=4608),
+    "1b": GokuConfig(depth=28, width=1152, heads=16, ffn=4608, text_width=0, classes=1000),
     "2b": GokuConfig(depth=28, width=1792, heads=28, ffn=7168),
     "8b": GokuConfig(depth=40, width=3072, heads=48, ffn=12288),
     "2b-h128": GokuConfig(depth=28, width=1792, heads=14, ffn=7168),

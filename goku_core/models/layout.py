@@ -61,12 +61,25 @@ class Layout:
         samples = torch.arange(self.cu_seqlens.numel() - 1, device=self.cu_seqlens.device)
         return torch.repeat_interleave(samples, self.cu_seqlens.diff().long())
 
+    @cached_property
+    def longest(self) -> Tensor:
+        """An empty tensor whose first size is the length of the longest sample (see `attention.Scope`)."""
+        return torch.empty(int(self.cu_seqlens.diff().max()), 0, device="meta")
+
+    def leave_sizes_open(self) -> None:
+        """Tells the compiler that the number of samples and their lengths change from pack to pack."""
+        torch._dynamo.maybe_mark_dynamic(self.cu_seqlens, 0)
+        torch._dynamo.maybe_mark_dynamic(self.sample_of_token, 0)
+        if "longest" in self.__dict__:
+            torch._dynamo.maybe_mark_dynamic(self.longest, 0)
+
     def spread(self, values: Tensor) -> Tensor:
         """Per-sample values (S, D) to per-token values (N, D).
 
-        On a CPU whole runs are broadcast: the backward pass is then a sum over a dense axis and not a scattered add.
+        By index, which the compiler folds into the arithmetic that reads it, so that no copy per token is ever made. On a CPU
+        and not compiled, whole runs are broadcast: the backward pass is then a sum over a dense axis, not a scattered add.
         """
-        if values.device.type != "cpu":
+        if values.device.type != "cpu" or torch.compiler.is_compiling():
             return values[self.sample_of_token]
         parts = [
             values[run.members, None].expand(run.samples, run.length, values.shape[-1]).flatten(0, 1)

@@ -26,6 +26,34 @@ def rope_table(coords: Tensor, head_width: int, base: float = 10000.0) -> tuple[
     return angle.cos(), angle.sin()
 
 
+class RopeTables:
+    """`rope_table` looked up instead of computed: one float32 table per axis and device, whatever the model's own type.
+
+    Not a buffer of the model, as `model.to(torch.bfloat16)` would round it.
+    """
+
+    positions = 4096  # per axis; 4096 rows are 65,536 px
+
+    def __init__(self, head_width: int, base: float = 10000.0) -> None:
+        self.head_width, self.base = head_width, base
+        self._tables: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
+
+    def __call__(self, coords: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3) int in [0, positions) -> cosines and sines, each (N, head_width / 2) float32."""
+        axes = self._tables.get(coords.device)
+        if axes is None:
+            axes = self._tables[coords.device] = self._make(coords.device)
+        cos, sin = zip(*((c[coords[:, i]], s[coords[:, i]]) for i, (c, s) in enumerate(axes)), strict=True)
+        return torch.cat(cos, dim=-1), torch.cat(sin, dim=-1)
+
+    def _make(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+        """Computed on the CPU, so that every device has the same bits."""
+        position = torch.arange(self.positions)
+        cos, sin = rope_table(position[:, None].expand(-1, 3), self.head_width, self.base)
+        parts = [channels // 2 for channels in axis_split(self.head_width)]
+        return [(c.to(device), s.to(device)) for c, s in zip(cos.split(parts, -1), sin.split(parts, -1), strict=True)]
+
+
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Rotates neighbouring channel pairs of ``x`` (N, heads, head_width); result in the type of ``x``."""
     cos, sin = (t[:, None, :].to(torch.promote_types(x.dtype, torch.float32)) for t in table)
