@@ -118,7 +118,7 @@ def test_params_use_and_show(tmp_path):
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params/smoke.yaml").read_text()
     shown = goku(tmp_path, "params", "show")
     assert "# least length of a raw video" in shown.stdout
-    assert re.search(r"#   2b +2\.00[0-9]e9  text 2048 wide\n", shown.stdout)
+    assert re.search(r"#   2b +2\.0[01][0-9]e9  text 2048 wide\n", shown.stdout)
     assert re.search(r"#   8b +8\.0[0-9]+e9", shown.stdout) and "<- in use" in shown.stdout
     (tmp_path / "again").mkdir()
     (tmp_path / "again/params.yaml").write_text(shown.stdout)
