@@ -7,8 +7,10 @@ meanings, which is enough for captions of a small grammar; larger models use Fla
 from __future__ import annotations
 
 import hashlib
+import html
 import math
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,11 +19,26 @@ import torch
 from torch import Tensor
 
 _WORD = re.compile(r"[a-z]+|[0-9]+")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\S+")
 
 
 def words(text: str) -> list[str]:
     """Lower-case words and numbers of a caption; punctuation separates and is dropped."""
     return _WORD.findall(text.lower())
+
+
+def clean_caption(text: str) -> str:
+    """A caption without what the web leaves in it: entities, tags, addresses, control characters, odd forms of letters.
+
+    Case and punctuation stay: Flan-T5 knows both. The authors' code cleans captions too, by other means.
+    """
+    text = html.unescape(html.unescape(text))  # twice: "&amp;quot;" is common in scraped captions
+    text = _TAG.sub(" ", text)
+    text = _ADDRESS.sub(" ", text)
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
+    return " ".join(text.split())
 
 
 class TextEncoder(Protocol):

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from goku_core.models.text import clean_caption
+
 MISSING = (
     'Flan-T5 weights "{name}" are not here. Download them where the hub can be reached, for example\n'
     "  hf download google/flan-t5-xl --local-dir weights/flan-t5-xl\n"
@@ -42,12 +44,14 @@ class T5Encoder:
         for name, value in sorted(self._model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().flatten()[:64].numpy().tobytes())
-        return f"t5-{self._name}-{self.max_tokens}-{digest.hexdigest()[:16]}"
+        return f"t5-v1-{self._name}-{self.max_tokens}-{digest.hexdigest()[:16]}"
 
     @torch.no_grad()
     def encode(self, text: str) -> Tensor:
-        """The empty caption gives the end token alone: the null text."""
-        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt").input_ids
+        """A cleaned caption, cut to `max_tokens`. The empty caption gives the end token alone: the null text."""
+        ids = self._tokenizer(
+            clean_caption(text), truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).input_ids
         return self._model(input_ids=ids).last_hidden_state[0].float()
 
 

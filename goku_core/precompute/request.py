@@ -36,7 +36,7 @@ class TextEncoderRequest(BaseModel):
     kind: Literal["words", "t5"] = Field("words", description="which encoder")
     width: int = Field(192, ge=8, multiple_of=2, description="width of a word vector (words only)")
     weights: str = Field("google/flan-t5-xl", description="hub name or local folder (t5 only)")
-    max_tokens: int = Field(64, ge=1, le=1024, description="longer captions are cut")
+    max_tokens: int = Field(256, ge=1, le=1024, description="longer captions are cut")
 
 
 class PrecomputeRequest(BaseModel):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from goku_core.models.folders import text_encoder
-from goku_core.models.text import pack_texts
+from goku_core.models.text import clean_caption, pack_texts
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,23 @@ def test_packed_features_equal_the_model_itself(weights: Path) -> None:
     with torch.no_grad():
         expected = model(input_ids=torch.tensor([[3, 4, 5, 1]])).last_hidden_state[0]
     assert torch.allclose(text[:4], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("A red circle, left of a Blue square.", "A red circle, left of a Blue square."),
+        ("fish &amp;amp; chips &quot;fresh&quot;", 'fish & chips "fresh"'),
+        ("<b>Sale</b> 3 < 5 <br/>now", "Sale 3 < 5 now"),
+        ("see https://example.org/a?b=c or mail me@example.org today", "see or mail today"),
+        ("ﬁne\u200b ｆｕｌｌ\twidth\n line", "fine full width line"),
+        ("", ""),
+    ],
+)
+def test_captions_are_cleaned_before_they_are_encoded(weights: Path, raw: str, clean: str) -> None:
+    assert clean_caption(raw) == clean
+    encoder = text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 32, "width": 0})
+    assert torch.equal(encoder.encode(raw), encoder.encode(clean))
 
 
 def test_long_captions_are_cut_and_the_fingerprint_names_the_weights(weights: Path) -> None:

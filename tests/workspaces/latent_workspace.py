@@ -34,8 +34,10 @@ PHASES = {
 }
 
 
-def request(phase: str, **changes: object) -> Request:
+def request(phase: str, ema_decay: float = 0.999, **changes: object) -> Request:
+    """The request of one phase; `changes` are the phase's own."""
     everything = Request(
+        ema_decay=ema_decay,
         model={"name": "custom", "depth": 2, "width": 32, "heads": 2, "ffn": 64},
         phases={name: {**values, **(changes if name == phase else {})} for name, values in PHASES.items()},
         optimizer="muon",
