@@ -87,8 +87,18 @@ def gather(root: Path) -> Facts:
     facts.phases = [phase for piece in facts.pieces if piece.stage == "train" and (phase := _phase(root, piece))]
     facts.evaluation = _json(root / "reports/evaluation/summary.json")
     facts.verdicts = _verdicts(root / "reports/evaluation/records.parquet")
-    facts.promotion = _json(root / "reports/promotion.json")
+    facts.promotion = _promotion(root)
     return facts
+
+
+def _promotion(root: Path) -> dict[str, Any] | None:
+    """The newest decision: the ledger's last entry, as a rollback writes no report of a stage; without a ledger, that report."""
+    told = _json(root / "reports/promotion.json")
+    entries = sorted((root / "ledger").glob("[0-9]*.json"))
+    if not entries:
+        return told
+    last = _json(entries[-1])
+    return {**last, "digest": last["bundle"], "alias": (told or {}).get("alias", "champion")}
 
 
 def _pieces(root: Path) -> list[Piece]:

@@ -1,9 +1,11 @@
 """The page: complete, self-contained, escaped; honest about what has not run."""
 
+import json
 import re
 import shutil
 import subprocess
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from finished_line import finished_line
@@ -103,3 +105,21 @@ def test_a_browser_draws_it(workspace, html, tmp_path):
     assert picture.size == (1280, 2400)
     low, high = picture.getextrema()
     assert high - low > 150
+
+
+def test_a_rollback_is_the_newest_decision(tmp_path: Path) -> None:
+    root = finished_line(tmp_path)
+    (root / "ledger").mkdir()
+    entry = {
+        "number": 4,
+        "version": 2,
+        "decision": "rolled-back",
+        "bundle": "cd" * 32,
+        "reason": "by hand: version 3 flickers",
+    }
+    (root / "ledger/000004.json").write_text(json.dumps(entry))
+    told = StringIO()
+    print_summary(root, Console(file=told, width=200))
+    assert "version 2, rolled-back (by hand: version 3 flickers)" in told.getvalue()
+    html = report.build(root).read_text(encoding="utf-8")
+    assert "rolled-back" in html and "cdcdcdcdcdcd" in html
