@@ -94,7 +94,7 @@ class WordEncoder:
             row = _word_vector(word, self.width) + 0.5 * _position_vector(place + 1, self.width)
             for other in range(max(0, place - self.reach), min(len(sequence), place + self.reach + 1)):
                 if other != place:
-                    row = row + 0.4 * _word_vector(f"{other - place:+d} {sequence[other]}", self.width)
+                    row = row + 0.25 * _word_vector(f"{other - place:+d} {sequence[other]}", self.width)
             rows.append(row)
         return torch.from_numpy(np.stack(rows))
 
