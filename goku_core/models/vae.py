@@ -72,6 +72,8 @@ class VideoVAE(CausalVAE):
         super().__init__(config)
         self.config: VideoVAEConfig = config
         self.encoder_reach, self.decoder_reach = config.encoder_depth, config.decoder_depth + 1
+        t = config.stride[0]
+        self.encode_pieces, self.decode_pieces = ((STREAM - 1) * t + 1, STREAM * t), (STREAM, STREAM)
         p, c, d = config.patch_width, config.latent_channels, config.width
         self.project = nn.Conv3d(p, c, kernel_size=1)
         self.encoder_in = nn.Conv3d(p, d, kernel_size=1)
@@ -112,13 +114,6 @@ class VideoVAE(CausalVAE):
         for block in self.decoder:
             x = block(x, past)
         return self._to_video(self.expand(raw) + self.decoder_out(x), first=past is None or past.first)
-
-    def encode_pieces(self, frames: int | None) -> tuple[int, int]:
-        t = self.config.stride[0]
-        return (STREAM - 1) * t + 1, STREAM * t
-
-    def decode_pieces(self, latents: int | None) -> tuple[int, int]:
-        return STREAM, STREAM
 
     def to_patches(self, video: Tensor, first: bool = True) -> Tensor:
         """(B, 3, T, H, W) -> (B, 3*4*8*8, (T-1)/4+1, H/8, W/8); the first frame fills a whole patch in time.

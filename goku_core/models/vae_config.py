@@ -36,6 +36,8 @@ class PretrainedVAEConfig:
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, rows, columns of a clip. Raises ValueError where the clip does not fit the stride."""
+        if self.kind == "cogvideox" and (frames - 1) % 8:
+            raise ValueError(f"{frames} frames: the VAE of CogVideoX needs 8k + 1 (for example 1, 9, 17, 49)")
         return VideoVAEConfig(stride=self.stride).latent_shape(frames, height, width)
 
     def to_json(self) -> dict[str, Any]:

@@ -43,11 +43,14 @@ class Past:
 class CausalVAE(nn.Module):
     """A network gives `encode_step`, `decode_step`, the sizes of the pieces they take, and how far they see in space.
 
+    encode_pieces, decode_pieces   frames, or latent frames, of the first piece and of every later one; the last may be shorter
     encoder_reach, decoder_reach   latent cells at which an input cell still changes the result; None: the whole picture
     """
 
     latent_mean: Tensor
     latent_scale: Tensor
+    encode_pieces: tuple[int, int]
+    decode_pieces: tuple[int, int]
     encoder_reach: int | None = None
     decoder_reach: int | None = None
 
@@ -63,14 +66,6 @@ class CausalVAE(nn.Module):
         """One piece of raw latent frames -> its pixels."""
         raise NotImplementedError
 
-    def encode_pieces(self, frames: int | None) -> tuple[int, int]:
-        """Frames of the first piece and of every later one, for a clip of `frames` (None: not known)."""
-        raise NotImplementedError
-
-    def decode_pieces(self, latents: int | None) -> tuple[int, int]:
-        """Latent frames of the first piece and of every later one."""
-        raise NotImplementedError
-
     def posterior(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, T, H, W) -> mean and log variance of the raw latent, each (B, C, (T-1)/4+1, H/stride, W/stride).
 
@@ -78,7 +73,7 @@ class CausalVAE(nn.Module):
         """
         self.config.latent_shape(*video.shape[2:])
         past, parts = Past(), []
-        for piece in regroup([video], *self.encode_pieces(video.shape[2])):
+        for piece in regroup([video], *self.encode_pieces):
             parts.append(self.encode_step(piece, past))
             past.first = False
         return torch.cat([mean for mean, _ in parts], dim=2), torch.cat([spread for _, spread in parts], dim=2)
@@ -86,7 +81,7 @@ class CausalVAE(nn.Module):
     def decode_raw(self, raw: Tensor) -> Tensor:
         """The decoder itself, on latents as the posterior gives them."""
         past, parts = Past(), []
-        for piece in regroup([raw], *self.decode_pieces(raw.shape[2])):
+        for piece in regroup([raw], *self.decode_pieces):
             parts.append(self.decode_step(piece, past))
             past.first = False
         return torch.cat(parts, dim=2)
@@ -107,43 +102,30 @@ class CausalVAE(nn.Module):
         return latent * _per_channel(self.latent_scale) + _per_channel(self.latent_mean)
 
     @torch.no_grad()
-    def encode_stream(
-        self, video: Tensor | Iterable[Tensor], length: int | None = None, tiles: Tiles | None = None
-    ) -> Iterator[Tensor]:
+    def encode_stream(self, video: Tensor | Iterable[Tensor], tiles: Tiles | None = None) -> Iterator[Tensor]:
         """Normalised latent of a clip piece by piece; joined along time it is `encode` of the whole.
 
-        video    the clip, or its pieces (B, 3, t, H, W) of any t, as a decoder yields them
-        length   frames of the whole clip; only CogVideoX must know it beforehand
-        tiles    see `encode_tiled`
+        video   the clip, or its pieces (B, 3, t, H, W) of any t, as a decoder yields them
+        tiles   see `encode_tiled`
 
-        Raises ValueError where the clip does not fit the stride or is not `length` frames long.
+        Raises ValueError where the clip does not fit the stride.
         """
-        pieces, length = _pieces(video, length)
-        seen, stride = 0, self.config.stride
-        tiled = _Tiled(self.encode_step, stride[1], 1, tiles, self.encoder_reach)
-        for piece in regroup(pieces, *self.encode_pieces(length)):
+        seen, tiled = 0, _Tiled(self.encode_step, self.config.stride[1], 1, tiles, self.encoder_reach)
+        for piece in regroup([video] if isinstance(video, Tensor) else video, *self.encode_pieces):
             seen += piece.shape[2]
             self.config.latent_shape(seen, *piece.shape[3:])
             yield self.normalise(tiled(piece))
-        _whole(seen, length, "frames")
 
     @torch.no_grad()
-    def decode_stream(
-        self, latent: Tensor | Iterable[Tensor], length: int | None = None, tiles: Tiles | None = None
-    ) -> Iterator[Tensor]:
+    def decode_stream(self, latent: Tensor | Iterable[Tensor], tiles: Tiles | None = None) -> Iterator[Tensor]:
         """Pixels of a clip piece by piece; joined along time they are `decode` of the whole.
 
         latent   the normalised latent, or its pieces (B, C, l, h, w) of any l
-        length   latent frames of the whole clip; only CogVideoX must know it beforehand
         tiles    see `decode_tiled`
         """
-        pieces, length = _pieces(latent, length)
-        seen = 0
         tiled = _Tiled(self.decode_step, 1, self.config.stride[1], tiles, self.decoder_reach)
-        for piece in regroup(pieces, *self.decode_pieces(length)):
-            seen += piece.shape[2]
+        for piece in regroup([latent] if isinstance(latent, Tensor) else latent, *self.decode_pieces):
             yield tiled(self.denormalise(piece))
-        _whole(seen, length, "latent frames")
 
     def encode_tiled(self, video: Tensor, tiles: Tiles) -> Tensor:
         """`encode` in overlapping tiles, blended where they overlap, in pieces of time.
@@ -200,17 +182,6 @@ def regroup(pieces: Iterable[Tensor], first: int, rest: int) -> Iterator[Tensor]
             wanted = rest
     if held:
         yield torch.cat(waiting, dim=2)
-
-
-def _pieces(whole: Tensor | Iterable[Tensor], length: int | None) -> tuple[Iterable[Tensor], int | None]:
-    if isinstance(whole, Tensor):
-        return [whole], whole.shape[2]
-    return whole, length
-
-
-def _whole(seen: int, length: int | None, what: str) -> None:
-    if length is not None and seen != length:
-        raise ValueError(f"the stream held {seen} {what}, its length was given as {length}")
 
 
 def _per_channel(values: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ What holds of each, as diffusers runs it (tested):
 
 wan         causal frame by frame: first one frame alone, then four at a time; a picture is the first latent frame of a clip.
             Its attention looks at the whole picture, so tiles only approximate.
-cogvideox   causal from piece to piece (8 frames, the first piece takes what is left over), not within one: its group norm averages
-            over the frames of a piece. So a picture is not exactly the first latent frame of a clip, and the sizes of the pieces
-            depend on the length of the clip, which a stream must therefore know. Group norm makes tiles approximate too.
+cogvideox   causal from piece to piece (9 frames, then 8 at a time), not within one: its group norm averages over the frames of a
+            piece. So a picture is not exactly the first latent frame of a clip, and tiles only approximate. Clips have 8k + 1
+            frames: the decoder doubles all but the first frame of an odd number, and of an even number all.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class PretrainedVAE(CausalVAE):
 
 
 class WanVAE(PretrainedVAE):
+    encode_pieces, decode_pieces = (1, 4), (1, 1)
+
     def _statistics(self) -> tuple[Tensor, Tensor]:
         network = self.network.config
         return torch.tensor(network.latents_mean), torch.tensor(network.latents_std)
@@ -75,14 +77,10 @@ class WanVAE(PretrainedVAE):
             video = unpatchify(video, self.network.config.patch_size)
         return video.clamp(-1.0, 1.0)
 
-    def encode_pieces(self, frames: int | None) -> tuple[int, int]:
-        return 1, 4
-
-    def decode_pieces(self, latents: int | None) -> tuple[int, int]:
-        return 1, 1
-
 
 class CogVideoXVAE(PretrainedVAE):
+    encode_pieces, decode_pieces = (9, 8), (3, 2)
+
     def _statistics(self) -> tuple[Tensor, Tensor]:
         network = self.network.config
         channels = self.config.latent_channels
@@ -96,23 +94,14 @@ class CogVideoXVAE(PretrainedVAE):
         return _moments(code)
 
     def decode_step(self, raw: Tensor, past: Past) -> Tensor:
+        if (raw.shape[2] % 2 == 1) != past.first:
+            raise ValueError(
+                "CogVideoX decodes an odd number of latent frames (clips of 8k + 1 frames), this is an even one"
+            )
         if self.network.post_quant_conv is not None:
             raw = self.network.post_quant_conv(raw)
         video, past.kept["decoder"] = self.network.decoder(raw, conv_cache=past.kept.get("decoder"))
         return video
-
-    def encode_pieces(self, frames: int | None) -> tuple[int, int]:
-        return _cogvideox_pieces(frames, self.network.num_sample_frames_batch_size, "frames")
-
-    def decode_pieces(self, latents: int | None) -> tuple[int, int]:
-        return _cogvideox_pieces(latents, self.network.num_latent_frames_batch_size, "latent frames")
-
-
-def _cogvideox_pieces(length: int | None, piece: int, what: str) -> tuple[int, int]:
-    """The first piece takes what whole pieces leave over: 17 frames are 9 and 8, 13 are one piece."""
-    if length is None:
-        raise ValueError(f"CogVideoX: give the length of the clip ({what}), its first piece depends on it")
-    return min(length, piece + length % piece), piece
 
 
 def build(config: PretrainedVAEConfig) -> PretrainedVAE:
