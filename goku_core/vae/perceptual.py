@@ -33,17 +33,24 @@ class PerceptualDistance(nn.Module):
         """Raises GokuError saying how to get the weights where `folder` does not hold them."""
         super().__init__()
         from safetensors import SafetensorError
-        from transformers import AutoBackbone, AutoConfig
+        from transformers import AutoConfig
+        from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
         if not (folder / "config.json").is_file():
             raise GokuError(MISSING.format(folder=folder, what="config.json is missing"))
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            stages = list(range(1, len(config.stage_names)))
-            self.network, loading = AutoBackbone.from_pretrained(
-                folder, out_indices=stages, use_safetensors=True, local_files_only=True, output_loading_info=True
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+            if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+                raise GokuError(MISSING.format(folder=folder, what=f"{config.model_type} gives no feature maps"))
+            # Not through AutoBackbone, which asks the hub even for a local folder.
+            self.network, loading = MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(
+                str(folder),
+                out_indices=list(range(1, len(config.stage_names))),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise GokuError(MISSING.format(folder=folder, what=str(error).splitlines()[0])) from error
         if loading["missing_keys"]:
             lacking = f"its weights lack {len(loading['missing_keys'])} tensors of its config.json"

@@ -69,7 +69,7 @@ def _take(request: VaeRequest, context: Context) -> Report:
     started = time.monotonic()
     try:
         vae = from_weights(request.kind, str(local) if local.is_dir() else request.weights)
-        vae.config.latent_shape(1, request.height, request.image_width)
+        vae.config.latent_shape(request.frames, request.height, request.image_width)
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise GokuError(str(error)) from error
     media, held = load_media(request, context)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from goku_core.models.folders import load_vae
+from goku_core.models.vae_tiles import Tiles, edges
 from goku_core.pipeline.context import Context, SilentTracker
 from goku_core.pipeline.errors import GokuError
 from goku_core.vae import Request, run
@@ -50,6 +51,29 @@ def test_the_folder_loads_and_latents_are_normalised(trained, kept_media: Path) 
     listed = {p.name for p in (folder / "report").iterdir()}
     assert {"metrics.jsonl", "report.json", "originals.png", "reconstructions.png", "clips.mp4"} <= listed
     assert json.loads((folder / "config.json").read_text())["vae"]["latent_channels"] == 16
+
+
+def test_tiles_cost_nothing_at_their_seams(trained, kept_media: Path) -> None:
+    """Error against the original within 8 px of a tile's border, tiled and whole; with twice the reach nothing changes."""
+    from goku_core.media.spans import kept_spans, read_frames
+
+    vae = load_vae(trained[0])
+    assert vae.decoder_reach == 2
+    spans = kept_spans(kept_media / "data/clips.parquet", kept_media)
+    pixels = torch.from_numpy(np.stack([read_frames(s, 1, 1.0, 48, 80) for s in spans])).permute(0, 4, 1, 2, 3)
+    video = pixels.float() / 127.5 - 1
+    latent = vae.encode(video)
+    whole = vae.decode(latent)
+    assert torch.allclose(vae.decode_tiled(latent, Tiles(6, 6, 4)), whole, atol=1e-5)
+    tiles = Tiles(6, 6, 2)
+    seams = torch.zeros(80, dtype=torch.bool)
+    for edge in edges(10, 6, 2):
+        for border in {edge.begin * 8, edge.end * 8} - {0, 80}:
+            seams[border - 8 : border + 8] = True
+    before, after = ((x - video).square().mean(dim=(0, 1, 2, 3)) for x in (whole, vae.decode_tiled(latent, tiles)))
+    assert 0 < seams.sum() < 80
+    assert after[seams].mean() < 1.05 * before[seams].mean()
+    assert torch.allclose(after[~seams], before[~seams], rtol=1e-3)
 
 
 def test_same_request_same_bytes(trained, kept_media: Path, tmp_path: Path) -> None:
