@@ -16,7 +16,7 @@ PURE = {"models", "transport", "packing"}
 FILES = sorted((ROOT / "goku_core").rglob("*.py"))
 # Rooms whose code runs on a GPU machine with only torch, numpy, transformers and safetensors.
 ALLOWED_IN_PURE = {
-    "models": {"torch", "numpy", "transformers", "safetensors", "diffusers", "huggingface_hub"},
+    "models": {"torch", "numpy", "transformers", "safetensors"},
     "transport": {"torch"},
     "packing": {"numpy"},
 }

@@ -31,7 +31,9 @@ MISSING = (
     '  hf download {hub} --include "vae/*" --local-dir weights/{kind}\n'
     "and set vae.weights to that folder; or use vae.kind: trained, which needs no download."
 )
-NOT_INSTALLED = "vae.kind {kind} needs diffusers, which is not installed: pip install 'goku-platform[pretrained]'"
+NOT_INSTALLED = (
+    'vae.kind {kind} needs diffusers, which is not installed: pip install -c constraints.txt -e ".[pretrained]"'
+)
 
 
 class PretrainedVAE(CausalVAE):
@@ -139,6 +141,11 @@ def from_weights(kind: Kind, weights: str) -> PretrainedVAE:
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{folder / WEIGHTS} does not fit the config.json beside it: {error}") from error
     vae.latent_mean, vae.latent_scale = vae._statistics()
+    for values in (vae.latent_mean, vae.latent_scale):
+        if values.shape != (vae.config.latent_channels,):
+            raise ValueError(
+                f"{folder / 'config.json'}: statistics of {len(values)} channels, the latent has {vae.config.latent_channels}"
+            )
     return vae.eval().requires_grad_(False)
 
 

@@ -14,7 +14,9 @@ class Perceptual(BaseModel):
 
     weight: float = Field(0.0, ge=0, description="weight of the term; 0 leaves it out")
     weights: str = Field(
-        "weights/resnet-50", min_length=1, description="folder of the network (any backbone of transformers)"
+        "weights/resnet-50",
+        min_length=1,
+        description="folder of the network (any backbone of transformers); other content needs another name",
     )
     frames: int = Field(4, ge=1, description="frames of a clip that are compared, drawn anew in every step")
 

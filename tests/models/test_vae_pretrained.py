@@ -153,6 +153,12 @@ def test_what_is_wrong_with_the_weights_is_said(tmp_path: Path, monkeypatch: pyt
     make("wan", tmp_path / "wan")
     with pytest.raises(ValueError, match=r"holds AutoencoderKLWan, vae\.kind cogvideox is AutoencoderKLCogVideoX"):
         from_weights("cogvideox", str(tmp_path / "wan"))
+    described = (tmp_path / "wan/config.json").read_text()
+    shorter = json.dumps({**json.loads(described), "latents_mean": [0.0, 0.0]})
+    (tmp_path / "wan/config.json").write_text(shorter)
+    with pytest.raises(ValueError, match="statistics of 2 channels, the latent has 4"):
+        from_weights("wan", str(tmp_path / "wan"))
+    (tmp_path / "wan/config.json").write_text(described)
     whole = load_file(tmp_path / "wan" / WEIGHTS)
     save_file(dict(list(whole.items())[1:]), tmp_path / "wan" / WEIGHTS)
     with pytest.raises(ValueError, match="does not fit the config"):
@@ -170,5 +176,5 @@ def test_what_is_wrong_with_the_weights_is_said(tmp_path: Path, monkeypatch: pyt
     make_nothing.mkdir()
     (make_nothing / "config.json").write_text('{"_class_name": "AutoencoderKLWan"}')
     (make_nothing / WEIGHTS).write_bytes(b"")
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'goku-platform\[pretrained\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install -c constraints.txt -e "\.\[pretrained\]"'):
         from_weights("wan", str(make_nothing))
