@@ -178,3 +178,24 @@ def test_what_is_wrong_with_the_weights_is_said(tmp_path: Path, monkeypatch: pyt
     (make_nothing / WEIGHTS).write_bytes(b"")
     with pytest.raises(ModuleNotFoundError, match=r'pip install -c constraints.txt -e "\.\[pretrained\]"'):
         from_weights("wan", str(make_nothing))
+
+
+def test_the_full_size_costs_a_fifteenth_of_cogvideox() -> None:
+    """The claim of vae_config.py: as many parameters, counted arithmetic on the meta device."""
+    import diffusers
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from goku_core.models import VideoVAE
+    from goku_core.models.vae_config import VAE_CONFIGS
+
+    def count(network: torch.nn.Module) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.encode(torch.zeros(1, 3, 17, 64, 64, device="meta"))
+            network.decode(torch.zeros(1, 16, 5, 8, 8, device="meta"))
+        return counter.get_total_flops()
+
+    with torch.device("meta"):
+        ours, peer = VideoVAE(VAE_CONFIGS["full"]), diffusers.AutoencoderKLCogVideoX()
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (ours, peer)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+    assert count(peer) / count(ours) == pytest.approx(15, abs=1)
