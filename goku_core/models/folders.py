@@ -13,6 +13,7 @@ from goku_core.models.config import GokuConfig, VideoVAEConfig
 from goku_core.models.text import TextEncoder, WordEncoder
 from goku_core.models.transformer import Goku
 from goku_core.models.vae import VideoVAE
+from goku_core.models.vae_interface import CausalVAE
 
 WEIGHTS = "model.safetensors"
 
@@ -34,8 +35,8 @@ def weights_digest(folder: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_vae(folder: Path, digest: str | None = None) -> VideoVAE:
-    """The VAE of `models/vae`, ready for encoding and decoding.
+def load_vae(folder: Path, digest: str | None = None) -> CausalVAE:
+    """The VAE of `models/vae`, trained here or pretrained, ready for encoding and decoding.
 
     With `digest`, that of the VAE whose latents a model was trained on, another VAE raises ValueError.
     """
@@ -45,8 +46,17 @@ def load_vae(folder: Path, digest: str | None = None) -> VideoVAE:
             f"{folder} is not the VAE whose latents the model was trained on: its weights are {found[:12]}, those were "
             f"{digest[:12]}. Run the stages from vae on again, or use the model with its own VAE (a bundle holds both)."
         )
-    vae = VideoVAE(VideoVAEConfig.from_json(config["vae"]))
-    vae.load_state_dict(load_file(folder / WEIGHTS))
+    weights = load_file(folder / WEIGHTS)
+    vae: CausalVAE
+    if "kind" in config["vae"]:
+        from goku_core.models.vae_config import PretrainedVAEConfig
+        from goku_core.models.vae_pretrained import build
+
+        vae = build(PretrainedVAEConfig.from_json(config["vae"]))
+        vae.load_state_dict(weights, assign=True)
+    else:
+        vae = VideoVAE(VideoVAEConfig.from_json(config["vae"]))
+        vae.load_state_dict(weights)
     return vae.eval().requires_grad_(False)
 
 

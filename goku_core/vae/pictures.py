@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from goku_core.media.encode import write_image, write_video
-from goku_core.models import VideoVAE
+from goku_core.models.vae_interface import CausalVAE
 from goku_core.vae.media import floats
 
 PICTURES = 8
@@ -17,7 +17,7 @@ CLIPS = 4
 
 
 @torch.no_grad()
-def write_pictures(vae: VideoVAE, images: Tensor, clips: Tensor, fps: float, folder: Path) -> None:
+def write_pictures(vae: CausalVAE, images: Tensor, clips: Tensor, fps: float, folder: Path) -> None:
     """originals.png and reconstructions.png (a row of pictures each), clips.mp4 (originals above reconstructions)."""
     pictures = images if len(images) else clips[:, :, :1]
     if len(pictures):
@@ -30,7 +30,7 @@ def write_pictures(vae: VideoVAE, images: Tensor, clips: Tensor, fps: float, fol
         write_video(folder / "clips.mp4", both, fps, crf=16)
 
 
-def _restore(vae: VideoVAE, video: Tensor) -> Tensor:
+def _restore(vae: CausalVAE, video: Tensor) -> Tensor:
     return vae.decode_raw(vae.posterior(video)[0]).clamp(-1, 1)
 
 

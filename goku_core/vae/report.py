@@ -11,10 +11,11 @@ class Report(BaseModel):
     psnr_images: float | None
     psnr_clips: float | None
     psnr: float
-    psnr_components: float
+    psnr_components: float | None
     steps: int
     parameters: int
     held_out_images: int
     held_out_clips: int
     seconds: float
     samples_per_second: float
+    resumed_from: int

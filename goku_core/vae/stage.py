@@ -1,4 +1,4 @@
-"""Stage `vae`: principal components as the start, then a short training of the whole network."""
+"""Stage `vae`: principal components as the start, then training of the whole network; or a pretrained one, fetched and checked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import time
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from goku_core.models import VideoVAE, VideoVAEConfig
-from goku_core.packing import philox
+from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.vae.components import principal_components
@@ -19,6 +18,7 @@ from goku_core.vae.media import Media, floats, load_media
 from goku_core.vae.pictures import write_pictures
 from goku_core.vae.report import Report
 from goku_core.vae.request import VaeRequest
+from goku_core.vae.training import train
 
 OUTPUT = "models/vae"
 
@@ -27,6 +27,8 @@ def run(request: VaeRequest, context: Context) -> Report:
     """Writes models/vae: model.safetensors, config.json and report/ (metrics, originals beside reconstructions)."""
     torch.set_num_threads(context.cores)
     torch.manual_seed(context.seed)
+    if request.kind != "trained":
+        return _take(request, context)
     trained, held = load_media(request, context)
     config = VideoVAEConfig(
         latent_channels=request.latent_channels,
@@ -40,88 +42,68 @@ def run(request: VaeRequest, context: Context) -> Report:
     set_latent_statistics(vae, trained)  # the scale of the noise below; measured again once training is over
     at_start = psnr(vae, judged)
     started = time.monotonic()
-    metrics = train(vae, trained, request, context)
+    metrics, first = train(vae, trained, request, context)
     seconds = time.monotonic() - started
     set_latent_statistics(vae, trained)
-    reached = psnr(vae, judged)
-    overall = reached["all"]
-    if overall < request.minimum_psnr:
-        raise GokuError(
-            f"VAE reconstruction reaches {overall:.2f} dB on held-out media, below vae.minimum_psnr "
-            f"{request.minimum_psnr:g}. Raise vae.steps or vae.width, or lower the bound."
-        )
-    context.tracker.log_metrics({f"psnr_{k}": v for k, v in reached.items()}, step=request.steps)
+    done = (request.steps - first) * (request.batch_images + request.batch_clips)
     report = Report(
-        psnr_images=reached.get("images"),
-        psnr_clips=reached.get("clips"),
-        psnr=overall,
+        **_judge(vae, judged, request, context),
         psnr_components=at_start["all"],
         steps=request.steps,
         parameters=sum(p.numel() for p in vae.parameters()),
         held_out_images=len(held.images),
         held_out_clips=len(held.clips),
         seconds=seconds,
-        samples_per_second=request.steps * (request.batch_images + request.batch_clips) / max(seconds, 1e-9),
+        samples_per_second=done / max(seconds, 1e-9),
+        resumed_from=first,
     )
     _write(vae, judged, metrics, report, request, context)
     return report
 
 
-def train(vae: VideoVAE, media: Media, request: VaeRequest, context: Context) -> list[dict[str, float]]:
-    """L1 with a share of squared error, and KL. Pictures and clips in every step, each kind with the same weight."""
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=request.learning_rate, weight_decay=0.0, betas=(0.9, 0.95))
-    metrics: list[dict[str, float]] = []
-    with context.progress("vae: train", request.steps, "steps") as bar:
-        for step in range(request.steps):
-            rate = (
-                request.learning_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / request.steps))
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            losses = [
-                _loss(vae, floats(pixels[rows]), request, context.seed, step)
-                for pixels, rows in _batch(media, request, context.seed, step)
-            ]
-            loss = torch.stack(losses).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-            optimizer.step()
-            if (step + 1) % 20 == 0 or step + 1 == request.steps:
-                metrics.append({"step": step + 1, "loss": round(loss.item(), 6)})
-                context.tracker.log_metrics({"loss": loss.item()}, step=step + 1)
-            bar.advance(1, loss=loss.item())
-    return metrics
+def _take(request: VaeRequest, context: Context) -> Report:
+    """The pretrained VAE, checked on the kept media. Raises `GokuError` saying how to get the weights where they are missing."""
+    from goku_core.models.vae_pretrained import from_weights
+
+    local = context.input(request.weights)  # relative paths count from the workspace
+    started = time.monotonic()
+    try:
+        vae = from_weights(request.kind, str(local) if local.is_dir() else request.weights)
+        vae.config.latent_shape(request.frames, request.height, request.image_width)
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        raise GokuError(str(error)) from error
+    media, held = load_media(request, context)
+    judged = held if len(held.images) + len(held.clips) else media
+    report = Report(
+        **_judge(vae, judged, request, context),
+        psnr_components=None,
+        steps=0,
+        parameters=sum(p.numel() for p in vae.parameters()),
+        held_out_images=len(held.images),
+        held_out_clips=len(held.clips),
+        seconds=time.monotonic() - started,
+        samples_per_second=0.0,
+        resumed_from=0,
+    )
+    _write(vae, judged, [], report, request, context)
+    return report
 
 
-def _batch(media: Media, request: VaeRequest, seed: int, step: int) -> list[tuple[Tensor, Tensor]]:
-    draws = philox(seed, "vae batch", step=step)
-    return [
-        (pixels, torch.from_numpy(draws.integers(0, len(pixels), count)))
-        for pixels, count in ((media.images, request.batch_images), (media.clips, request.batch_clips))
-        if count and len(pixels)
-    ]
-
-
-def _loss(vae: VideoVAE, video: Tensor, request: VaeRequest, seed: int, step: int) -> Tensor:
-    """Reconstruction from a noised code, and KL.
-
-    The noise is our choice: the flow's latents are never exact, and a decoder that has seen errors up to half a deviation draws
-    a whole shape from them. It costs about half a decibel of reconstruction.
-    """
-    mean, log_variance = vae.posterior(video)
-    draws = philox(seed, "vae noise", str(tuple(video.shape)), step)
-    noise, other = (torch.from_numpy(draws.standard_normal(mean.shape, "f4")) for _ in range(2))
-    strength = torch.from_numpy(draws.random((len(mean), 1, 1, 1, 1), "f4")) * request.latent_noise
-    code = mean + noise * (0.5 * log_variance).exp() + other * strength * vae.latent_scale[:, None, None, None]
-    difference = vae.decode_raw(code) - video
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    # The squared share is our choice: PSNR is what is reported, and L1 alone trades it for median colours at edges.
-    return 0.3 * difference.abs().mean() + 3.0 * difference.square().mean() + request.kl_weight * kl
+def _judge(vae: CausalVAE, judged: Media, request: VaeRequest, context: Context) -> dict[str, float | None]:
+    """PSNR on the media that are judged. Raises `GokuError` where it lies below the bound."""
+    reached = psnr(vae, judged)
+    if reached["all"] < request.minimum_psnr:
+        cure = "Raise vae.steps or vae.width" if request.kind == "trained" else "Take other weights"
+        raise GokuError(
+            f"VAE reconstruction reaches {reached['all']:.2f} dB on held-out media, below vae.minimum_psnr "
+            f"{request.minimum_psnr:g}. {cure}, or lower the bound."
+        )
+    context.tracker.log_metrics({f"psnr_{k}": v for k, v in reached.items()}, step=request.steps)
+    return {"psnr_images": reached.get("images"), "psnr_clips": reached.get("clips"), "psnr": reached["all"]}
 
 
 @torch.no_grad()
-def psnr(vae: VideoVAE, media: Media) -> dict[str, float]:
+def psnr(vae: CausalVAE, media: Media) -> dict[str, float]:
     """PSNR in dB of pictures, of clips, and of both with equal weight; kinds without media are left out."""
     errors: dict[str, float] = {}
     for name, pixels in (("images", media.images), ("clips", media.clips)):
@@ -160,7 +142,12 @@ def set_latent_statistics(vae: VideoVAE, media: Media, limit: int = 512) -> None
 
 
 def _write(
-    vae: VideoVAE, judged: Media, metrics: list[dict[str, float]], report: Report, request: VaeRequest, context: Context
+    vae: CausalVAE,
+    judged: Media,
+    metrics: list[dict[str, float]],
+    report: Report,
+    request: VaeRequest,
+    context: Context,
 ) -> None:
     folder = context.output(OUTPUT)
     (folder / "report").mkdir(parents=True)
@@ -169,6 +156,6 @@ def _write(
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     lines = "".join(json.dumps(entry) + "\n" for entry in metrics)
     (folder / "report" / "metrics.jsonl").write_text(lines)
-    measured = report.model_dump(exclude={"seconds", "samples_per_second"})
+    measured = report.model_dump(exclude={"seconds", "samples_per_second", "resumed_from"})
     (folder / "report" / "report.json").write_text(json.dumps(measured, indent=2, sort_keys=True) + "\n")
     write_pictures(vae, judged.images, judged.clips, request.fps, folder / "report")

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from goku_core.models import VideoVAE, VideoVAEConfig
+from goku_core.models.vae_config import VAE_CONFIGS
+from goku_core.vae import Request
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,22 @@ def test_components_reconstruct_what_they_span() -> None:
 def test_sizes_that_do_not_fit_are_refused(vae: VideoVAE, frames: int, height: int) -> None:
     with pytest.raises(ValueError, match=r"need 4k|multiples of 8"):
         vae.encode(torch.zeros(1, 3, frames, height, 24, dtype=torch.float64))
+
+
+def test_sizes_by_name() -> None:
+    """Counted by hand from the layers: a residual block is one 3x3x3 and one 1x1x1 convolution and a norm."""
+    config = VAE_CONFIGS["full"]
+    p, c, d = 768, 16, 768
+    block = 27 * d * d + d + d * d + d + d
+    ends = (p * c + c) + (p * d + d) + (d * 2 * c + 2 * c) + (c * p + p) + (27 * c * d + d) + (d * p + p)
+    with torch.device("meta"):
+        full, small = VideoVAE(config), VideoVAE(VAE_CONFIGS["small"])
+    assert sum(x.numel() for x in full.parameters()) == 12 * block + ends == pytest.approx(0.2e9, rel=0.01)
+    assert sum(x.numel() for x in small.parameters()) < 1e6
+    assert full.config.latent_shape(97, 720, 1280) == (25, 90, 160)
+
+
+def test_the_small_size_is_what_the_stage_trains_by_default() -> None:
+    small, default = VAE_CONFIGS["small"], Request()
+    for key in ("latent_channels", "width", "encoder_depth", "decoder_depth"):
+        assert getattr(small, key) == getattr(default, key)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from goku_core.models.folders import load_vae
+from goku_core.models.vae_tiles import Tiles, edges
 from goku_core.pipeline.context import Context, SilentTracker
 from goku_core.pipeline.errors import GokuError
 from goku_core.vae import Request, run
@@ -50,6 +51,33 @@ def test_the_folder_loads_and_latents_are_normalised(trained, kept_media: Path) 
     listed = {p.name for p in (folder / "report").iterdir()}
     assert {"metrics.jsonl", "report.json", "originals.png", "reconstructions.png", "clips.mp4"} <= listed
     assert json.loads((folder / "config.json").read_text())["vae"]["latent_channels"] == 16
+
+
+def test_seams_of_tiles_are_not_seen(kept_media: Path, tmp_path: Path) -> None:
+    """Error against the original within 4 px of a tile's border, in units of what the whole decode has there."""
+    from goku_core.media.spans import kept_spans, read_frames
+
+    train(kept_media, tmp_path / "out", steps=200, latent_channels=4)
+    vae = load_vae(tmp_path / "out/models/vae")
+    assert vae.decoder_reach == 2
+    spans = kept_spans(kept_media / "data/clips.parquet", kept_media)
+    pixels = torch.from_numpy(np.stack([read_frames(s, 1, 1.0, 96, 176) for s in spans])).permute(0, 4, 1, 2, 3)
+    video = pixels.float() / 127.5 - 1
+    latent = vae.encode(video)
+    whole = vae.decode(latent)
+
+    def error_at_seams(overlap: int) -> float:
+        seams = torch.zeros(176, dtype=torch.bool)
+        for edge in edges(22, 8, overlap):
+            for border in {edge.begin * 8, edge.end * 8} - {0, 176}:
+                seams[border - 4 : border + 4] = True
+        tiled = vae.decode_tiled(latent, Tiles(8, 8, overlap))
+        by_column = [(x - video).square().mean(dim=(0, 1, 2, 3))[seams].mean().item() for x in (tiled, whole)]
+        return by_column[0] / by_column[1]
+
+    assert error_at_seams(0) > 1.05  # cut without overlap: they are seen
+    assert error_at_seams(2) < 1.02
+    assert error_at_seams(4) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_same_request_same_bytes(trained, kept_media: Path, tmp_path: Path) -> None:
