@@ -94,13 +94,6 @@ def _fault(file: Path, provenance: Provenance | None, credentials: Credentials) 
 
 
 def _print(provenance: Provenance, credentials: Credentials, again: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
     rows = {
         "prompt": provenance.prompt,
         "negative": provenance.negative,
@@ -115,12 +108,17 @@ def _print(provenance: Provenance, credentials: Credentials, again: list[str]) -
         "frames": None if provenance.fps is None else f"{provenance.frames} at {provenance.fps:g}/s",
         "made": f"{provenance.made} by goku {provenance.goku}",
         "credentials": _credentials_said(credentials),
-        "draw it again": shlex.join(again),
     }
     for name, value in rows.items():
         if value is not None:
-            table.add_row(name, Text(value))  # Text: a prompt may hold what rich would read as markup
-    Console(highlight=False).print(table)
+            typer.echo(f"{name:<15}{_printable(value)}")
+    # On a line of its own and never folded, so that it can be copied.
+    typer.echo(f"draw it again:\n  {_printable(shlex.join(again))}")
+
+
+def _printable(text: str) -> str:
+    """A file can be from anybody: what would steer a terminal is shown instead of done."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _known_as(digest: str) -> str:

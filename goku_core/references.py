@@ -7,6 +7,7 @@ since replaced in models/ is taken from the content store.
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,9 @@ def locate(workspace: Path, name: str) -> Model:
     try:
         return Model(*promotion.resolve(workspace, name))
     except GokuError as error:
-        raise GokuError(f"{error}{_trained_phases(workspace)}") from error
+        near = difflib.get_close_matches(name, ("champion", "previous", "challenger"), n=1)
+        meant = f" Did you mean {near[0]}?" if near and near[0] != name else ""
+        raise GokuError(f"{error}{meant}{_trained_phases(workspace)}") from error
 
 
 def role(workspace: Path, digest: str) -> str | None:

@@ -98,15 +98,18 @@ class Signer:
             raise GokuError(f"{given} is set but {missing} is not: signing needs both. Set both, or neither.")
         return Signer(Path(certificate), Path(key), environment.get(TIMESTAMP_URL) or None)
 
-    def sign(self, source: Path, target: Path, provenance: Provenance) -> None:
-        """Write `source` to `target` with credentials that state who made it, how, and that a trained model did."""
+    def sign(self, source: Path, target: Path, provenance: Provenance, name: str) -> None:
+        """Write `source` to `target` with credentials that state what made it, how, and that this is a trained model.
+
+        name  the file's in the end, where `target` is a passing one
+        """
         agent = {"name": "goku", "version": __version__}
         made = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": agent}
         if provenance.made:
             made["when"] = provenance.made
         statement = {
             "claim_generator_info": [agent],
-            "title": target.name,
+            "title": name,
             "assertions": [
                 {"label": "c2pa.actions.v2", "data": {"actions": [made]}},
                 {"label": ASSERTION, "data": provenance.as_json()},
@@ -122,7 +125,7 @@ class Signer:
         except self._library.C2paError as error:
             where = f", time stamps by {self._timestamp_url}" if self._timestamp_url else ""
             raise GokuError(
-                f"{target.name} could not be signed with {self._certificate}{where}: {error}. "
+                f"{name} could not be signed with {self._certificate}{where}: {error}. "
                 f"Check the certificate against the C2PA profile, or unset {KEY} and {CERTIFICATE} to write files unsigned."
             ) from error
 

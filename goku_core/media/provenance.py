@@ -184,7 +184,7 @@ def _settle(partial: Path, path: Path, provenance: Provenance, signer: Signer | 
         return
     signed = _beside(path, "signed")
     try:
-        signer.sign(partial, signed, provenance)
+        signer.sign(partial, signed, provenance, path.name)
         signed.replace(path)
     finally:
         signed.unlink(missing_ok=True)
