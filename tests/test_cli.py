@@ -163,4 +163,15 @@ def test_every_command_helps_with_an_example():
 
 def test_every_command_a_program_may_read_has_json():
     spoken = {name for name, one in commands() if any("--json" in parameter.opts for parameter in one.params)}
-    assert {"run", "plan", "status", "lineage", "doctor", "report", "params show", "generate", "promote"} <= spoken
+    assert {
+        "run",
+        "plan",
+        "status",
+        "lineage",
+        "doctor",
+        "report",
+        "params show",
+        "generate",
+        "inspect",
+        "promote",
+    } <= spoken

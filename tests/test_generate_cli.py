@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_a_clip_continues_the_given_picture(champion: str, tmp_path: Path) -> No
     made = read_provenance(tmp_path / "a.mp4")
     assert made is not None and (made.first_frame_name, made.image_guidance) == ("first.png", 1.5)
     one, two = (np.stack([f.rgb() for f in frames(tmp_path / name)]) for name in ("a.mp4", "b.mp4"))
-    assert one.shape == two.shape == (5, *SIZE, 3)
+    assert one.shape == two.shape == (5, *SIZE, 3) and not np.array_equal(one, two)
 
 
 def test_a_file_of_prompts(champion: str, tmp_path: Path) -> None:
@@ -286,3 +287,12 @@ def test_drawn_again_from_what_inspect_prints(champion: str, tmp_path: Path) -> 
         assert left is not None and right is not None and left.same_pixels(right)
         two.unlink()
     Path("first.png").unlink()
+
+
+def test_the_documented_python_runs(champion: str) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs/generate.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/generate.md", "exec"), names)
+    pictures = names["pictures"]
+    assert isinstance(pictures, np.ndarray) and pictures.shape == (2, *SIZE, 3) and pictures.dtype == np.uint8

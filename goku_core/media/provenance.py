@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from goku_core import __version__
 from goku_core.pipeline.errors import GokuError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from goku_core.media.credentials import Signer
 
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
-from signing_keys import SigningKeys, make_keys
+from signing_keys import SigningKeys, make_keys, make_time_stamp_keys
 
 from goku_core.media.credentials import SOURCE_TYPE, Signer, read_credentials
 from goku_core.media.decode import frames, read_image
@@ -161,6 +167,50 @@ def test_a_time_stamp_authority_that_does_not_answer_is_named(tmp_path: Path, ke
     with pytest.raises(GokuError, match=nobody):
         write(tmp_path / "a.png", signer)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SigningKeys]]:
+    """A time-stamp authority on this machine: openssl answers what it is asked over HTTP. Its URL and its keys."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl program to play the time-stamp authority")
+    folder = tmp_path_factory.mktemp("clock")
+    keys = make_time_stamp_keys(folder)
+    settings = {"serial": folder / "serial", "signer_cert": keys.chain, "certs": keys.chain, "signer_key": keys.key,
+                "default_policy": "1.2.3.4.1", "digests": "sha256, sha384, sha512", "signer_digest": "sha256"}  # fmt: skip
+    (folder / "serial").write_text("01\n")
+    lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
+    (folder / "ts.cnf").write_text(f"[tsa]\ndefault_tsa = here\n[here]\n{lines}\n")
+
+    class Authority(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            command = ["openssl", "ts", "-reply", "-config", "ts.cnf", "-queryfile", "query"]
+            answer = subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the tests' output is for failures."""
+
+    with HTTPServer(("127.0.0.1", 0), Authority) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", keys
+        server.shutdown()
+
+
+def test_a_time_stamp_is_taken_and_read_back(tmp_path: Path, keys: SigningKeys, clock: tuple[str, SigningKeys]) -> None:
+    url, authority = clock
+    signer = Signer.from_environment({**keys.environment(), "GOKU_C2PA_TIMESTAMP_URL": url})
+    write(tmp_path / "a.png", signer)
+    both = tmp_path / "both.pem"
+    both.write_bytes(keys.root.read_bytes() + authority.root.read_bytes())
+    found = read_credentials(tmp_path / "a.png", both)
+    assert found.state == "trusted" and found.time
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(found.time)).total_seconds()) < 60
 
 
 def test_without_the_library_a_configured_key_is_an_error(

@@ -34,19 +34,35 @@ def make_keys(folder: Path, signer: str = "A Test Studio", days: float = 2) -> S
     keys = SigningKeys(folder / "chain.pem", folder / "key.pem", folder / "root.pem")
     keys.chain.write_bytes(_pem(own) + _pem(authority))
     keys.root.write_bytes(_pem(authority))
-    keys.key.write_bytes(
-        signer_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
+    _write_key(keys.key, signer_key)
     return keys
+
+
+def make_time_stamp_keys(folder: Path) -> SigningKeys:
+    """The same for a time-stamp authority (RFC 3161: extended key usage timeStamping, critical, and no other)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    authority_key, own_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = _certificate("A Clock Authority", authority_key, "A Clock Authority", authority_key, 30, authority=True)
+    own = _certificate("A Clock", own_key, "A Clock Authority", authority_key, 2, authority=False, clock=True)
+    keys = SigningKeys(folder / "chain.pem", folder / "key.pem", folder / "root.pem")
+    keys.chain.write_bytes(_pem(own) + _pem(authority))
+    keys.root.write_bytes(_pem(authority))
+    _write_key(keys.key, own_key)
+    return keys
+
+
+def _write_key(path: Path, key: Any) -> None:
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*form))
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _certificate(name: str, key: Any, issuer: str, issuer_key: Any, days: float, *, authority: bool) -> Any:
+def _certificate(
+    name: str, key: Any, issuer: str, issuer_key: Any, days: float, *, authority: bool, clock: bool = False
+) -> Any:
     now, public = datetime.now(UTC), key.public_key()
     usage = dict.fromkeys(
         (
@@ -75,7 +91,8 @@ def _certificate(name: str, key: Any, issuer: str, issuer_key: Any, days: float,
         .add_extension(x509.KeyUsage(**usage), critical=True)
     )
     if not authority:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+        purpose = ExtendedKeyUsageOID.TIME_STAMPING if clock else ExtendedKeyUsageOID.EMAIL_PROTECTION
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=clock)
     return builder.sign(issuer_key, hashes.SHA256())
 
 
