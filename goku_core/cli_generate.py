@@ -274,7 +274,7 @@ def _terms(
 
 
 def _check_guidance(orders: Sequence[Order], terms: Terms) -> None:
-    if terms.guidance == 1.0 and any(order.negative for order in orders):
+    if terms.guidance == 1.0 and terms.image_guidance in (None, 1.0) and any(order.negative for order in orders):
         raise GokuError(
             "A negative prompt has no effect at guidance 1. Raise --guidance, or leave the negative prompt out."
         )

@@ -226,7 +226,7 @@ def _samples(
         "guidance": terms.guidance,
         "on_samples": on_samples,
     }
-    if any(order.negative is not None for order in orders):
+    if any(order.negative for order in orders):
         asked["negative"] = [order.negative or "" for order in orders]
     if terms.frames == 1:
         return generator.images(**asked)
