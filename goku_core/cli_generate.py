@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,14 +99,15 @@ def generate(
         note := unknown_words([order.prompt for order in orders], Path.cwd() / "data/clips.parquet")
     ):
         console().print(note, soft_wrap=True, markup=False)
-    from goku_core.orders import described, draw, is_drawn
+    from goku_core.orders import alone_in, described, draw, is_drawn
 
     for order in {order.image: order for order in orders if order.image}.values():
         described(order, terms)  # reads the first picture: an unreadable one is told now, not when its turn has come
-    waiting = [order for order in orders if not (prompts and is_drawn(order, terms, signer is not None))]
-    if waiting:
-        with Bar(f"drawing with {model} ({digest[:12]})", len(waiting), "clips" if clip else "pictures") as bar:
-            draw(generator, waiting, terms, signer, bar.advance)
+    with alone_in(out) if prompts else nullcontext():
+        waiting = [order for order in orders if not (prompts and is_drawn(order, terms, signer is not None))]
+        if waiting:
+            with Bar(f"drawing with {model} ({digest[:12]})", len(waiting), "clips" if clip else "pictures") as bar:
+                draw(generator, waiting, terms, signer, bar.advance)
     facts = {
         "files": [str(order.out) for order in orders],
         "drawn": len(waiting),

@@ -122,10 +122,10 @@ def _printable(text: str) -> str:
 
 
 def _known_as(digest: str) -> str:
-    from goku_core.references import role
+    from goku_core.references import known_as
 
     try:
-        known = role(Path.cwd(), digest)
+        known = known_as(Path.cwd(), digest)
     except GokuError as error:  # a broken ledger is no reason not to say what the file says
         return f" (the ledger here cannot be read: {error})"
     return f" ({known} here)" if known else ""

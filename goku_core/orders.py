@@ -7,8 +7,11 @@ results). Other keys are left alone, so that lists of GenEval and the like can b
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -185,6 +188,23 @@ def is_drawn(order: Order, terms: Terms, signed: bool) -> bool:
     from goku_core.media.credentials import read_credentials
 
     return read_credentials(order.out).state in ("valid", "trusted")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder, so that two calls do not write the same files. Raises GokuError where another call holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise GokuError(
+                f"Another `goku generate` is writing into {folder}. Wait for it, or name another folder."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def draw(

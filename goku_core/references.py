@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 LAID_OUT = "models"  # folder in .goku/ for phases that are no longer in the workspace
-LEAST_DIGITS = 8  # of a fingerprint, digest or run: fewer could be a version or a word
+DIGITS = re.compile(r"[0-9a-f]{8,64}", re.IGNORECASE)  # of a fingerprint, digest or run; fewer could be a version
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,27 @@ def locate(workspace: Path, name: str) -> Model:
         raise GokuError(f"{error}{meant}{_trained_phases(workspace)}") from error
 
 
-def role(workspace: Path, digest: str) -> str | None:
-    """What the ledger of a workspace calls a bundle: "version 3, champion"; None where it does not know it."""
+def known_as(workspace: Path, digest: str) -> str | None:
+    """What a workspace calls the model of that digest: "version 3, champion" or "train@joint_low 1a2b3c4d5e6f"; else None."""
     from goku_core.promote import ledger
 
     entries = ledger.read(workspace)
     versions = [entry.version for entry in entries if entry.bundle == digest]
-    if not versions:
+    if versions:
+        parts = [part for part, bundle in ledger.roles(entries, "champion").items() if bundle == digest]
+        return ", ".join([f"version {versions[-1]}", *parts])
+    if not _has_trainings(workspace):
         return None
-    parts = [part for part, bundle in ledger.roles(entries, "champion").items() if bundle == digest]
-    return ", ".join([f"version {versions[-1]}", *parts])
+    from goku_core.pipeline.commit import Workspace
+
+    with Workspace(workspace) as place:
+        cells = [
+            f"{r.cell} {r.fingerprint[:12]}" for r, _, tree in _phases(place) if _phase_digest(tree.files) == digest
+        ]
+    return cells[-1] if cells else None
 
 
-def _phase_digest(files: dict[str, str]) -> str:
+def _phase_digest(files: Mapping[str, str]) -> str:
     """Of the two files that decide what a phase draws; its config.json names the VAE and the text encoder by digest."""
     from goku_core.pipeline.fingerprint import Tree
 
@@ -94,21 +104,18 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _trained(workspace: Path, name: str) -> Model | None:
     """The phase of a training that was committed here; None where the name is none of a training."""
-    if len(name) < LEAST_DIGITS or not (workspace / ".goku/records/train").is_dir():
+    if not DIGITS.fullmatch(name) or not _has_trainings(workspace):
         return None
     from goku_core import tracking
     from goku_core.pipeline.commit import Workspace
 
     with Workspace(workspace) as place:
         found: dict[str, tuple[Record, str, Tree]] = {}
-        for record in place.records():
-            for path, tree in record.outputs.items():
-                if record.stage != "train" or not {WEIGHTS, SETTINGS} <= tree.files.keys():
-                    continue
-                digest = _phase_digest(dict(tree.files))
-                names = (record.fingerprint, digest, tracking.run_id(workspace, record.fingerprint) or "")
-                if any(one.startswith(name.lower()) for one in names):
-                    found[digest] = (record, path, tree)  # trained twice to the same bytes: the same model
+        for record, path, tree in _phases(place):
+            digest = _phase_digest(tree.files)
+            names = (record.fingerprint, digest, tracking.run_id(workspace, record.fingerprint) or "")
+            if any(one.startswith(name.lower()) for one in names):
+                found[digest] = (record, path, tree)  # trained twice to the same bytes: the same model
         if not found:
             return None
         if len(found) > 1:
@@ -122,6 +129,19 @@ def _trained(workspace: Path, name: str) -> Model | None:
                 f"`goku run {record.cell}` with the parameters of that time makes it again."
             )
         return Model(folder, digest, _vae(place, folder))
+
+
+def _has_trainings(workspace: Path) -> bool:
+    """Asked before `Workspace`, which makes its folder where there is none."""
+    return (workspace / ".goku/records/train").is_dir()
+
+
+def _phases(place: Workspace) -> Iterator[tuple[Record, str, Tree]]:
+    """Every committed training with the path and the files of its model, oldest first."""
+    for record in place.records():
+        for path, tree in record.outputs.items():
+            if record.stage == "train" and {WEIGHTS, SETTINGS} <= tree.files.keys():
+                yield record, path, tree
 
 
 def _present(place: Workspace, path: str, tree: Tree) -> Path | None:

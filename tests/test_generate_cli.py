@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +233,28 @@ def test_drawing_goes_on_where_it_was_stopped(champion: str, tmp_path: Path, mon
     listed.write_text("a red circle\ntwo red stars\na green square above a star\n")
     write_image(out / "00002.png", np.zeros((16, 16, 3), np.uint8))
     assert json.loads(call("generate", "--prompts", listed, "--out", out, "--steps", 3, "--json").stdout)["drawn"] == 2
+
+
+def test_killed_while_it_writes_and_called_again(champion: str, tmp_path: Path) -> None:
+    """kill -9 as soon as there is a file; then every file is there, whole, and what was there was not drawn again."""
+    listed, out = tmp_path / "p.txt", tmp_path / "o"
+    listed.write_text("".join(f"{n} red circles\n" for n in range(192)))
+    command = [sys.executable, "-m", "goku_core.cli", "generate", "--prompts", str(listed), "--out", str(out), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(out.glob("[0-9]*.png")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGSTOP)  # it still holds the folder, and comes no further
+        refused("Another `goku generate` is writing", "--prompts", listed, "--out", out)
+        process.kill()
+    kept = sorted(out.glob("[0-9]*.png"))
+    assert 0 < len(kept) < 192, "killed in between"
+    assert all(read_provenance(path) and read_image(path).shape == (256, 256, 3) for path in kept)
+    facts = json.loads(call("generate", "--prompts", listed, "--out", out, "--json").stdout)
+    assert facts["kept"] == len(kept) and facts["drawn"] == 192 - len(kept)
+    assert sorted(path.name for path in out.iterdir()) == [f"{n:05d}.png" for n in range(192)], (
+        "nothing unfinished stays"
+    )
 
 
 def test_files_are_signed_where_a_key_is_configured(

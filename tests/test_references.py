@@ -11,7 +11,7 @@ import pytest
 from drawing_workspace import FINGERPRINT, commit_training, drawing_workspace
 
 from goku_core.pipeline.errors import GokuError
-from goku_core.references import Model, locate, role
+from goku_core.references import Model, known_as, locate
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_names_of_the_ledger(workspace: Path, drawn: tuple[Path, str]) -> None:
     assert locate(workspace, str(folder)) == Model(folder, drawn[1])
     # by hand: the digest of a bundle is the SHA-256 of its manifest
     assert hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == drawn[1]
-    assert role(workspace, drawn[1]) == "version 1, champion" and role(workspace, "00" * 32) is None
+    assert known_as(workspace, drawn[1]) == "version 1, champion" and known_as(workspace, "00" * 32) is None
 
 
 def test_a_training_by_its_names(workspace: Path) -> None:
@@ -49,6 +49,7 @@ def test_a_training_by_its_names(workspace: Path) -> None:
     for name in (FINGERPRINT, FINGERPRINT[:8], "feed" * 8, phase.digest, phase.digest[:16]):
         found = locate(workspace, name)
         assert (found.digest, found.folder) == (phase.digest, workspace / "models/first"), name
+    assert known_as(workspace, phase.digest) == f"train@first {FINGERPRINT[:12]}"
     files = {name: hashlib.sha256((workspace / "models/first" / name).read_bytes()).hexdigest()
              for name in ("config.json", "model.safetensors")}  # fmt: skip
     spelled = json.dumps(sorted(files.items()), separators=(",", ":"))

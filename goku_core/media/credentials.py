@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CERTIFICATE, KEY = "GOKU_C2PA_CERTIFICATE", "GOKU_C2PA_KEY"
 TIMESTAMP_URL, TRUST = "GOKU_C2PA_TIMESTAMP_URL", "GOKU_C2PA_TRUST"
-INSTALL = "pip install 'goku-platform[credentials]'"
+INSTALL = 'pip install -c constraints.txt -e ".[credentials]"'
 FORMATS = {
     ".png": "image/png",
     ".jpg": "image/jpeg",

@@ -218,7 +218,7 @@ def test_without_the_library_a_configured_key_is_an_error(
 ) -> None:
     write(tmp_path / "a.png", signer)
     monkeypatch.setitem(sys.modules, "c2pa", None)  # as Python says of a module that is not installed
-    with pytest.raises(GokuError, match=r"not installed: pip install 'goku-platform\[credentials\]'"):
+    with pytest.raises(GokuError, match=r"not installed: pip install .*\[credentials\]"):
         Signer.from_environment(keys.environment())
     assert Signer.from_environment({}) is None
     assert read_credentials(tmp_path / "a.png").state == "unchecked"
