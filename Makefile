@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# optional parts to install: dev, gpu, cluster (comma separated)
+# optional parts to install: dev, credentials, gpu, cluster (comma separated)
 EXTRAS ?= dev
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -93,6 +93,7 @@ smoke: install ## the line as committed, from nothing, in a temporary clone (KEE
 	goku report; \
 	goku generate "a red circle" --out out.png; \
 	goku generate "a green triangle moving right" --frames 5 --out out.mp4; \
+	goku inspect out.png && goku inspect out.mp4; \
 	test -s reports/index.html && test -s out.png && test -s out.mp4; \
 	goku registry verify; \
 	echo "smoke: the whole line in $$((SECONDS - start)) s"

@@ -19,6 +19,7 @@ COMMANDS = {
     "params": ("goku_core.cli_params", "params"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
     "generate": ("goku_core.cli_generate", "generate"),
+    "inspect": ("goku_core.cli_inspect", "inspect"),
     "promote": ("goku_core.cli_promote", "promote"),
     "rollback": ("goku_core.cli_promote", "rollback"),
     "registry": ("goku_core.cli_promote", "registry"),

@@ -74,6 +74,7 @@ def examine(workspace: Path) -> Iterator[Finding]:
     yield from _torch()
     yield from _codecs()
     yield _ocr()
+    yield _signing()
     yield from _weights()
     yield from _machine(workspace)
     yield from _ports()
@@ -166,6 +167,23 @@ def _ocr() -> Finding:
         )
     size = sum(model.stat().st_size for model in models) / 1e6
     return Finding("RapidOCR", "ok", f"{len(models)} models, {size:.0f} MB", "text filter of curation")
+
+
+def _signing() -> Finding:
+    """Does the configured key serve, as `goku generate` would find out? No key is no fault."""
+    from goku_core.media.credentials import INSTALL, KEY, Signer
+    from goku_core.pipeline.errors import GokuError
+
+    what, use = "content credentials", "signing what is generated (C2PA)"
+    try:
+        signer = Signer.from_environment()
+    except GokuError as error:
+        return Finding(what, "bad", "the key does not serve", use, str(error))
+    if signer is not None:
+        return Finding(what, "ok", "a key is configured", use)
+    if importlib.util.find_spec("c2pa") is None:
+        return Finding(what, "missing", "c2pa-python is not installed", use, INSTALL)
+    return Finding(what, "missing", "no key is configured", use, f"Set {KEY} and what docs/generate.md names with it")
 
 
 def _weights() -> Iterator[Finding]:

@@ -69,9 +69,10 @@ class Generator:
         steps: int | None = None,
         guidance: float | None = None,
         on_samples: Callable[[int], None] | None = None,
+        negative: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """uint8 (n, H, W, 3). `on_samples(k)` is called after every batch of k."""
-        clips = self._sample(prompts, seeds, 1, height, width, steps, guidance, None, on_samples)
+        """uint8 (n, H, W, 3). `on_samples(k)` is called after every batch of k; `negative`: one per prompt."""
+        clips = self._sample(prompts, seeds, 1, height, width, steps, guidance, None, on_samples, negative, None)
         return clips[:, 0]
 
     def clips(
@@ -85,14 +86,17 @@ class Generator:
         guidance: float | None = None,
         first_frames: np.ndarray | None = None,
         on_samples: Callable[[int], None] | None = None,
+        negative: Sequence[str] | None = None,
+        image_guidance: float | None = None,
     ) -> np.ndarray:
         """uint8 (n, T, H, W, 3). `first_frames` uint8 (n, H, W, 3) for a model with an image condition."""
         if (first_frames is not None) != self.model.config.image_condition:
             needs = "needs first_frames" if self.model.config.image_condition else "takes no first_frames"
             raise GokuError(f'model of phase "{self.config["phase"]}" {needs}')
         return self._sample(
-            prompts, seeds, frames or self.frames, height, width, steps, guidance, first_frames, on_samples
-        )
+            prompts, seeds, frames or self.frames, height, width, steps, guidance, first_frames, on_samples,
+            negative, image_guidance,
+        )  # fmt: skip
 
     @torch.no_grad()
     def _sample(
@@ -106,6 +110,8 @@ class Generator:
         guidance: float | None,
         first_frames: np.ndarray | None,
         on_samples: Callable[[int], None] | None,
+        negative: Sequence[str] | None,
+        image_guidance: float | None,
     ) -> np.ndarray:
         height, width = height or self.size[0], width or self.size[1]
         if height % 16 or width % 16:
@@ -122,7 +128,10 @@ class Generator:
         for begin in range(0, len(prompts), batch):
             chosen = slice(begin, begin + batch)
             firsts = None if first_frames is None else first_frames[chosen]
-            parts.append(self._batch(prompts[chosen], seeds[chosen], grid, steps, guidance, firsts))
+            avoided = [""] * len(prompts[chosen]) if negative is None else negative[chosen]
+            parts.append(
+                self._batch(prompts[chosen], seeds[chosen], grid, steps, guidance, firsts, avoided, image_guidance)
+            )
             if on_samples is not None:
                 on_samples(len(parts[-1]))
         return np.concatenate(parts) if parts else np.empty((0, frames, height, width, 3), np.uint8)
@@ -135,6 +144,8 @@ class Generator:
         steps: int,
         guidance: float,
         first_frames: np.ndarray | None,
+        negative: Sequence[str],
+        image_guidance: float | None,
     ) -> np.ndarray:
         samples, tokens = len(prompts), grid[0] * grid[1] * grid[2]
         width = self.model.config.token_width
@@ -142,7 +153,7 @@ class Generator:
             [torch.from_numpy(philox(s, "sample noise").standard_normal((tokens, width), "f4")) for s in seeds]
         )
         conditional = pack_texts([self.encoder.encode(p) for p in prompts])
-        unconditional = pack_texts([self.encoder.encode("")] * samples)
+        unconditional = pack_texts([self.encoder.encode(n) for n in negative])
         coords = grid_coords(grid).repeat(samples, 1)
         bounds = torch.arange(0, samples * tokens + 1, tokens, dtype=torch.int32)
         condition = None if first_frames is None else self._condition(first_frames, grid)
@@ -153,7 +164,10 @@ class Generator:
             if guidance == 1.0:
                 return with_text
             without = self.model(x, coords, bounds, times, *unconditional, condition)
-            return guided(with_text, without, guidance)
+            if image_guidance is None or condition is None:
+                return guided(with_text, without, guidance)
+            neither = self.model(x, coords, bounds, times, *unconditional, None)
+            return neither + image_guidance * (without - neither) + guidance * (with_text - without)
 
         times = time_grid(steps, self.sampling["shift"])
         x = integrate(velocity, noise, times, self.sampling["solver"])

@@ -140,6 +140,10 @@ def test_doctor(tmp_path):
     assert findings["codec h264"]["found"] == "decode, encode"
     assert {"Python", "torch", "GPU", "flash-attn", "RapidOCR", "disk", "memory", "port 4200"} <= set(findings)
     assert all(f["remedy"] for f in findings.values() if f["state"] != "ok")
+    assert findings["content credentials"]["state"] == "missing"
+    key = goku(tmp_path, "doctor", "--json", GOKU_C2PA_KEY="nowhere.pem", GOKU_C2PA_CERTIFICATE="nowhere.pem")
+    told = next(f for f in json.loads(key.stdout) if f["what"] == "content credentials")
+    assert (key.returncode, told["state"]) == (1, "bad") and "nowhere.pem cannot be read" in told["remedy"]
 
 
 def commands():
@@ -163,4 +167,15 @@ def test_every_command_helps_with_an_example():
 
 def test_every_command_a_program_may_read_has_json():
     spoken = {name for name, one in commands() if any("--json" in parameter.opts for parameter in one.params)}
-    assert {"run", "plan", "status", "lineage", "doctor", "report", "params show", "generate", "promote"} <= spoken
+    assert {
+        "run",
+        "plan",
+        "status",
+        "lineage",
+        "doctor",
+        "report",
+        "params show",
+        "generate",
+        "inspect",
+        "promote",
+    } <= spoken
