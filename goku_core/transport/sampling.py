@@ -66,10 +66,11 @@ class SamplingSettings:
         return replace(settings, **PRESETS[settings.preset])
 
 
-# Our choice: on mixtures of Gaussians, whose velocity is known, with guidance and without, four steps of the midpoint rule
-# were nearer the exact map than eight of Euler's or four of Heun's (same evaluations), or as near; of shifts 1/3 to 4.5 the
-# one that was never far from the best. A model distilled to few steps would have a setting of its own.
-PRESETS: dict[str, dict[str, Any]] = {"few-step": {"steps": 4, "solver": "midpoint", "shift": 1.5}}
+# Our choice. Of Euler, midpoint and Heun at 4, 8 and 12 evaluations and shifts from 1/3 to 4.5, four steps of the midpoint
+# rule were the best or near it on mixtures of Gaussians, whose velocity is known; the shift is between their best (1.5) and
+# that of the nano network (3). There, on 8 guided pictures, the root mean square distance from the solution of 150 Heun steps
+# is 12.5 of 255 with these 8 evaluations, 18.7 with 8 steps of Euler and 13.8 with 20.
+PRESETS: dict[str, dict[str, Any]] = {"few-step": {"steps": 4, "solver": "midpoint", "shift": 2.0}}
 
 
 def sample(plain: Velocity, pushed: Velocity, noise: Tensor, tokens: int, settings: SamplingSettings) -> Tensor:
