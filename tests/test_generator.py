@@ -164,7 +164,7 @@ def test_settings_of_the_model_are_used_and_shown() -> None:
     assert old.sampling["guidance_interval"] == (0.0, 1.0) and old.sampling["solver"] == "euler"
     few = make(preset="few-step")
     assert (few.sampling["steps"], few.sampling["solver"]) == (4, "midpoint")
-    exact = make(solver="heun").images(PROMPTS, SEEDS, steps=100)
+    exact = make(solver="heun").images(PROMPTS, SEEDS, steps=40)
     assert differ(make(solver="adaptive", tolerance=1e-3).images(PROMPTS, SEEDS), exact) <= 1
     assert differ(old.images(PROMPTS, SEEDS), exact) > 2
     assert differ(make(guidance_rescale=1.0).images(PROMPTS, SEEDS), old.images(PROMPTS, SEEDS)) > 10
