@@ -14,7 +14,7 @@ from goku_core.packing import Mix, philox, plan, uniform
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
 from goku_core.train.request import Phase, TrainRequest
-from goku_core.transport import RectifiedFlow, shift_time, timestep_of_uniform
+from goku_core.transport import RectifiedFlow, shift_by_law, shift_time, timestep_of_uniform
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Packer:
         rows = plan(self.lengths, self.mix, self.phase.tokens, self.seed, step)[0]
         ids = [str(self.reader.index["sample_id"][row]) for row in rows]
         samples = [self._sample(int(row)) for row in rows]
-        times = self._times(ids, step)
         data = torch.cat([tokens for tokens, _, _ in samples])
         noise = torch.cat([self._noise(i, len(t), t.shape[1], step) for i, (t, _, _) in zip(ids, samples, strict=True)])
         lengths = torch.tensor([len(tokens) for tokens, _, _ in samples])
+        times = self._times(ids, lengths, step)
         per_token = times.repeat_interleave(lengths)[:, None]
         texts = [
             self.null_text if uniform(self.seed, "text dropout", i, step) < self.request.text_dropout else text
@@ -102,11 +102,12 @@ class Packer:
             self._loaded[row] = sample
         return sample
 
-    def _times(self, ids: list[str], step: int) -> Tensor:
+    def _times(self, ids: list[str], lengths: Tensor, step: int) -> Tensor:
         transport = self.request.transport
         draws = torch.tensor([uniform(self.seed, "time", i, step) for i in ids], dtype=torch.float32)
         times = timestep_of_uniform(draws, transport.law, transport.location, transport.scale)
-        return shift_time(times, transport.shift)
+        shift = shift_by_law(transport.shift, transport.shift_law, lengths, transport.base_tokens)
+        return self.flow.on_path(shift_time(times, shift))
 
     def _noise(self, sample_id: str, tokens: int, width: int, step: int) -> Tensor:
         return torch.from_numpy(philox(self.seed, "noise", sample_id, step).standard_normal((tokens, width), "f4"))

@@ -14,23 +14,62 @@ class Transport(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    law: Literal["uniform", "logit-normal"] = Field("logit-normal", description="law of the training time t")
+    law: Literal["uniform", "logit-normal", "mode"] = Field("logit-normal", description="law of the training time t")
     location: float = Field(
         0.0, description="mean of the normal (logit-normal only); below 0 draws more times near noise"
     )
-    scale: float = Field(1.0, gt=0, description="deviation of the normal (logit-normal only)")
+    scale: float = Field(
+        1.0,
+        description="logit-normal: deviation of the normal; mode: -1 to 1.75, above 0 draws more times around 1/2",
+    )
     shift: float = Field(1.0, gt=0, description="> 1 moves times towards noise, for long sequences")
+    shift_law: Literal["constant", "tokens"] = Field(
+        "constant", description="tokens: a sample of n tokens gets shift * sqrt(n / base_tokens)"
+    )
+    base_tokens: int = Field(576, ge=1, description="tokens at which shift_law tokens gives shift itself")
+
+    @model_validator(mode="after")
+    def _scale_fits_the_law(self) -> Transport:
+        if self.law == "logit-normal" and self.scale <= 0:
+            raise ValueError(f"scale {self.scale:g}: the deviation of logit-normal must be above 0")
+        if self.law == "mode" and not -1.0 <= self.scale <= 1.75:
+            raise ValueError(f"scale {self.scale:g}: law mode takes -1 to 1.75")
+        return self
 
 
 class Sampling(BaseModel):
-    """How previews and evaluations sample from the phase's model."""
+    """How previews and evaluations sample from the phase's model. Becomes `transport.SamplingSettings`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: int = Field(24, ge=1, description="solver steps")
-    solver: Literal["euler", "midpoint", "heun"] = Field("euler", description="solver")
+    steps: int = Field(24, ge=1, description="solver steps; the adaptive solver makes its own")
+    solver: Literal["euler", "midpoint", "heun", "adaptive"] = Field(
+        "euler", description="solver; evaluations of the network per step: 1, 2, 2, 3"
+    )
     guidance: float = Field(3.0, ge=0, description="classifier-free guidance scale; 1 is none")
     shift: float = Field(1.0, gt=0, description="> 1 spends more steps near noise")
+    shift_law: Literal["constant", "tokens"] = Field(
+        "constant", description="tokens: a sample of n tokens gets shift * sqrt(n / base_tokens)"
+    )
+    base_tokens: int = Field(576, ge=1, description="tokens at which shift_law tokens gives shift itself")
+    guidance_interval: tuple[float, float] = Field(
+        (0.0, 1.0), description="times (0 noise, 1 data) between which guidance acts"
+    )
+    guidance_rescale: float = Field(
+        0.0, ge=0, le=1, description="share of the guided velocity's spread set back to the unguided one's"
+    )
+    tolerance: float = Field(1e-3, gt=0, description="relative and absolute, of a step (adaptive only)")
+    max_evaluations: int = Field(500, ge=4, description="of the network, per sample (adaptive only)")
+    preset: Literal["few-step"] | None = Field(
+        None, description="few-step: its own steps, solver and shift replace those above; null for none"
+    )
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Sampling:
+        low, high = self.guidance_interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"guidance_interval [{low:g}, {high:g}]: needs 0 <= low < high <= 1 (0 noise, 1 data)")
+        return self
 
 
 class Previews(BaseModel):

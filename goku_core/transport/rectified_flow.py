@@ -11,6 +11,10 @@ from torch import Tensor
 class RectifiedFlow:
     """x_t = t*x1 + (1-t)*x0 with x0 ~ N(0, I) and x1 data; the network predicts the velocity x1 - x0."""
 
+    def on_path(self, time: Tensor) -> Tensor:
+        """The times themselves: the path is continuous (that of `DDPM` is not)."""
+        return time
+
     def interpolate(self, noise: Tensor, data: Tensor, time: Tensor) -> Tensor:
         """x_t for noise and data of one shape and times that broadcast against them."""
         return time * data + (1 - time) * noise
