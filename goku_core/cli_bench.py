@@ -1,4 +1,4 @@
-"""`goku bench`: the measured claims of the folder `benchmarks`, which is part of the repository and not of the installed package."""
+"""`goku bench`: the measured claims of `benchmarks`, a folder of the repository and not of the installed package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import typer
 
 import goku_core
 from goku_core.pipeline.errors import GokuError
-
 
 bench = typer.Typer(add_completion=False)
 # What follows the name belongs to the benchmark, its --help too.

@@ -18,7 +18,8 @@ MEASURED_ROOMS = ("models", "transport", "packing")
 def describe(device: torch.device) -> dict[str, Any]:
     """CPU, cores, threads, torch, device and, for a GPU, its memory and driver-independent properties."""
     machine: dict[str, Any] = {
-        "cpu": cpu_model(),
+        "cpu": cpu_fact("model name") or platform.processor() or platform.machine(),
+        "cpu_family_and_model": f"{cpu_fact('cpu family')}, {cpu_fact('model')}",
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
@@ -45,13 +46,13 @@ def slug(machine: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|@.*ghz|processor", " ", name.lower())).strip("-")
 
 
-def cpu_model() -> str:
+def cpu_fact(key: str) -> str:
+    """A line of Linux's description of the first core; empty where there is none."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next(
+        (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key), ""
+    )
 
 
 def cores() -> int:
