@@ -14,7 +14,7 @@ CLASSES = [(shape, color) for shape in SHAPES for color in COLORS]
 
 
 def pictures(number: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """float32 (n, 3, side, side) in [-1, 1] and class (n,) int64. Square and without the corpus's grain; all else is the corpus's."""
+    """float32 (n, 3, side, side) in [-1, 1] and class (n,) int64. Square and without grain; else as the corpus."""
     rng = np.random.default_rng(seed)
     drawn, labels = np.empty((number, side, side, 3), np.uint8), np.empty(number, np.int64)
     for index in range(number):
