@@ -175,5 +175,5 @@ def test_an_unknown_name_is_one_clear_error(name):
 
 
 def test_outside_of_a_repository_the_command_says_what_to_do(tmp_path):
-    with pytest.raises(GokuError, match="needs the repository.*Clone"):
+    with pytest.raises(GokuError, match=r"needs the repository.*Clone"):
         benchmarks_folder(tmp_path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import pilot, roofline, step
@@ -52,18 +55,24 @@ def test_repeats_alternate_and_the_ratio_is_of_pairs():
     assert (ratio.ratio, ratio.low, ratio.high) == (1.5, 0.5, 2.0)
 
 
+@contextmanager
+def counted() -> Iterator[FlopCounterMode]:
+    """torch's own count; its fused attention on a CPU it does not know, so attention runs as plain products."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        yield counter
+
+
 @pytest.mark.parametrize("classes", [0, 10])
 def test_flop_of_a_forward_pass_are_those_that_torch_counts(classes):
     config = replace(SMALL_CONFIG, text_width=0 if classes else 32, classes=classes)
-    pack = Pack(
-        SMALL.mixed().grids, (7,) * 4
-    )  # equal texts: with unequal ones the reference pads keys, which is no own work
+    # Equal texts: with unequal ones the reference pads keys, and torch counts those too.
+    pack = Pack(SMALL.mixed().grids, (7,) * 4)
     model = Goku(config)
     inputs = {"time": torch.rand(4)}
     inputs |= {"label": torch.arange(4)} if classes else {}
     inputs |= {} if classes else {"text": torch.randn(28, 32), "text_cu_seqlens": pack.text_cu_seqlens(CPU)}
     tokens = torch.randn(pack.tokens, config.token_width)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with counted() as counter:
         model(tokens, pack.coords(CPU), pack.cu_seqlens(CPU), **inputs)
     time_layers = 2 * 4 * (256 + config.width) * config.width
     assert sum(roofline.forward_flops(config, pack).values()) + time_layers == counter.get_total_flops()
@@ -85,18 +94,16 @@ def test_the_peers_network_does_the_same_products():
     pack = SMALL.one()
     d, texts = config.width, sum(pack.texts)
     wan = peer.wan(config, CPU, torch.float32)
-    with FlopCounterMode(display=False) as theirs, torch.no_grad():
+    with counted() as theirs:
         wan(torch.randn(peer.latent_shape(pack, config)), torch.tensor([500.0]), torch.randn(1, texts, d))
     own = Goku(config)
-    with FlopCounterMode(display=False) as ours, torch.no_grad():
+    with counted() as ours:
         bounds = pack.cu_seqlens(CPU), torch.rand(1), torch.randn(texts, d), pack.text_cu_seqlens(CPU)
         own(torch.randn(pack.tokens, config.token_width), pack.coords(CPU), *bounds)
     text_layers, shared_modulation = 2 * texts * (d * d + d * d), 2 * d * 6 * d
     own_modulation = config.depth * 2 * d * 6 * d + 2 * d * 2 * d
-    patch_embedding = 2 * pack.tokens * config.token_width * d  # a convolution there
-    counted = theirs.get_total_flops() - text_layers - shared_modulation
-    assert counted == ours.get_total_flops() - own_modulation
-    assert patch_embedding < 0.05 * counted
+    blocks = theirs.get_total_flops() - text_layers - shared_modulation
+    assert blocks == ours.get_total_flops() - own_modulation
 
 
 @pytest.mark.skipif(not peer.installed(), reason="the extra bench (diffusers) is not installed")
@@ -137,7 +144,7 @@ def test_pictures_show_their_class():
 
 def test_both_methods_of_the_pilot_start_from_the_same_weights_and_learn():
     class Asked:
-        learning_rate, law = 1e-3, "uniform"
+        learning_rate, law = 5e-3, "uniform"
 
     class Result:
         options = Asked
@@ -146,8 +153,9 @@ def test_both_methods_of_the_pilot_start_from_the_same_weights_and_learn():
     flow, diffusion = (pilot._method("m", f, plan, 0, Result) for f in (RectifiedFlow(), DDPM()))
     for own, other in zip(flow.model.parameters(), diffusion.model.parameters(), strict=True):
         assert torch.equal(own, other)
-    data = torch.randn(64, 4, 48)
-    for number in range(30):
+    # 64 times the same: what the flow needs to know of the data is one constant, what DDPM needs follows from x_t.
+    data = torch.randn(1, 4, 48, generator=torch.Generator().manual_seed(0)).expand(64, -1, -1)
+    for number in range(60):
         for method in (flow, diffusion):
             pilot._train_step(method, data, torch.zeros(64, dtype=torch.int64), plan, 0, number, Asked)
     # An untrained network answers zero: the loss is then the variance of the target, 2 of the flow and 1 of the noise.

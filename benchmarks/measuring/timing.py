@@ -42,6 +42,8 @@ def alternate(
 ) -> dict[str, Timing]:
     """Calls every side `warmup` times, then `repeats` times in alternating order. `on_side` hears of each before it starts."""
     timings = {name: Timing() for name in sides}
+    gc.collect()
+    gc.freeze()  # what lives now is looked at no more: `once` would else spend a second in a large process
     for round_number in range(-warmup, repeats):
         order = list(sides) if round_number % 2 == 0 else list(reversed(sides))
         for name in order:
@@ -51,6 +53,7 @@ def alternate(
                 timings[name].seconds.append(seconds)
                 if peak is not None:
                     timings[name].peak_gib = max(peak, timings[name].peak_gib or 0.0)
+    gc.unfreeze()
     return timings
 
 
