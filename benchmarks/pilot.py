@@ -45,17 +45,17 @@ class Plan:
     depth: int = 5
     width: int = 96
     batch: int = 64
-    checkpoints: tuple[int, ...] = (150, 300, 600, 1200)
+    checkpoints: tuple[int, ...] = (100, 200, 400, 800)
     train_pictures: int = 6000
     real_pictures: int = 4096
-    samples: int = 1024
+    samples: int = 768
     evaluations: int = 25
-    more_evaluations: int = 100
+    more_evaluations: int = 50
     classifier_steps: int = 400
 
 
 SMALL = Plan(8, 1, 32, 8, (2, 4), 64, 48, 24, 3, 6, 5)
-QUICK = Plan(checkpoints=(100, 200), samples=512, more_evaluations=50)
+QUICK = Plan(checkpoints=(50, 100), samples=512)
 
 
 def main(arguments: list[str] | None = None) -> Result:
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> Result:
     options.add_argument("--checkpoints", type=int, nargs="+", help="training steps at which both are sampled")
     options.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training of each method per seed")
     options.add_argument("--law", default="logit-normal", choices=("logit-normal", "uniform"), help="times of the flow")
-    options.add_argument("--learning-rate", type=float, default=1e-3)
+    options.add_argument("--learning-rate", type=float, default=2e-3)
     options = settle(options.parse_args(arguments))
     if options.device != "cpu":
         raise SystemExit("pilot: made for a CPU; use --device cpu")

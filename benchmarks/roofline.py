@@ -277,19 +277,17 @@ def _optimizer_row(result: Result, case: str, config: GokuConfig) -> None:
     """AdamW over float32 weights, moments and gradients: what a step adds to forward and backward."""
     with torch.device("meta"):
         shapes = [p.shape for p in Goku(config).parameters()]
-    weights = [torch.zeros(shape, device=result.device).requires_grad_() for shape in shapes]
-    for weight in weights:
-        weight.grad = torch.full_like(weight, 1e-3)
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=True)
-    row = {"case": case, "side": "AdamW (float32)"}
     try:
+        weights = [torch.zeros(shape, device=result.device).requires_grad_() for shape in shapes]
+        for weight in weights:
+            weight.grad = torch.full_like(weight, 1e-3)
+        optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=True)
         timing = alternate({"AdamW": optimizer.step}, result.device, 3, 1, lambda _: None)["AdamW"]
     except torch.cuda.OutOfMemoryError:
-        result.note(f"{case}: AdamW left out, its float32 weights, gradients and moments do not fit beside")
+        result.note(f"{case}: AdamW left out, float32 weights, gradients and moments do not fit this card")
         return
-    result.rows.append(row | {"median_s": timing.median, "seconds": timing.seconds})
-    del weights, optimizer
-    _free()
+    row = {"case": case, "side": "AdamW (float32)", "median_s": timing.median, "seconds": timing.seconds}
+    result.rows.append(row)
 
 
 def _inner(result: Result, call: Call) -> int:

@@ -177,3 +177,35 @@ def test_an_unknown_name_is_one_clear_error(name):
 def test_outside_of_a_repository_the_command_says_what_to_do(tmp_path):
     with pytest.raises(GokuError, match=r"needs the repository.*Clone"):
         benchmarks_folder(tmp_path)
+
+
+def test_figures_of_the_document_are_those_of_the_committed_results():
+    from benchmarks.measuring import document
+
+    text = document.DOCUMENT.read_text(encoding="utf-8")
+    assert document.written(text) == document.render(document.RESULTS).strip()
+    assert all(f"`{name}`" in text for name in NAMES)
+
+
+def test_the_document_shows_ratios_as_the_result_file_has_them(tiny_result):
+    from benchmarks.measuring import document
+
+    path = tiny_result("block")
+    shown = document.render(path.parent)
+    for ratio in json.loads(path.read_text())["ratios"]:
+        assert f"| {ratio['ratio']:.2f}x | {ratio['side']} | {ratio['against']} | {ratio['case']} |" in shown
+
+
+RESULT_FILES = sorted((ROOT / "benchmarks/results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.stem)
+def test_committed_results_are_valid(path):
+    """Of real sizes, both sides, ratios that follow from the rows."""
+    found = json.loads(path.read_text())
+    assert found["benchmark"] in NAMES and path.name.startswith(found["benchmark"])
+    assert not found["options"]["small"] and found["ratios"] and found["rows"]
+    for ratio in found["ratios"]:
+        if found["benchmark"] != "pilot":
+            assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))
+        assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
