@@ -1,0 +1,1 @@
+"""What the benchmarks share: options, packs of samples, alternating repeats, the peer, the machine, the result file."""
