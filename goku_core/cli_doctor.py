@@ -100,10 +100,22 @@ def _packages() -> Iterator[Finding]:
     if len(twice) > 1:
         remedy = "pip uninstall opencv-python, then reinstall opencv-python-headless: both write one folder"
         yield Finding("OpenCV", "bad", ", ".join(sorted(twice)), "decoding, curation", remedy)
-    if importlib.util.find_spec("ray") is None:
-        yield Finding(
-            "ray", "missing", "not installed", "the big maps on several machines", 'pip install -e ".[cluster]"'
-        )
+    for package, use, extra in OPTIONAL:
+        yield _optional(package, use, extra)
+
+
+# Packages of the extras: package, what for, name of the extra.
+OPTIONAL = (
+    ("ray", "the big maps on several machines", "cluster"),
+    ("peft", "LoRA", "lora"),
+    ("diffusers", "the VAEs of CogVideoX and Wan (vae.kind), peers of goku bench", "pretrained"),
+)
+
+
+def _optional(package: str, use: str, extra: str) -> Finding:
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        return Finding(package, "missing", "not installed", use, f'pip install -c constraints.txt -e ".[{extra}]"')
+    return Finding(package, "ok", importlib.metadata.version(package), use)
 
 
 def _torch() -> Iterator[Finding]:
@@ -120,18 +132,7 @@ def _torch() -> Iterator[Finding]:
     else:
         built = "CPU build of torch" if torch.version.cuda is None else "no device visible"
         yield Finding("GPU", "missing", built, "models beyond nano", "A CUDA build of torch on a machine with a GPU")
-    if importlib.util.find_spec("flash_attn") is None:
-        remedy = 'pip install -e ".[gpu]"'
-        yield Finding(
-            "flash-attn", "missing", "not installed", "GPU attention; SDPA serves, no stage uses it yet", remedy
-        )
-    else:
-        yield Finding(
-            "flash-attn",
-            "ok",
-            importlib.metadata.version("flash-attn"),
-            "GPU attention; SDPA serves, no stage uses it yet",
-        )
+    yield _optional("flash-attn", "attention on a GPU; without it torch's own kernels serve", "gpu")
 
 
 def _codecs() -> Iterator[Finding]:
