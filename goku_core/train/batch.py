@@ -84,7 +84,7 @@ class Packer:
             time=times,
             text=text,
             text_cu_seqlens=text_cu_seqlens,
-            condition=self._condition([tokens for tokens, _, _ in samples], rows)
+            condition=self._condition([tokens for tokens, _, _ in samples], rows, ids, step)
             if self.phase.image_condition
             else None,
             weight=(1.0 / lengths).repeat_interleave(lengths) / len(rows),
@@ -112,13 +112,18 @@ class Packer:
     def _noise(self, sample_id: str, tokens: int, width: int, step: int) -> Tensor:
         return torch.from_numpy(philox(self.seed, "noise", sample_id, step).standard_normal((tokens, width), "f4"))
 
-    def _condition(self, tokens: list[Tensor], rows: np.ndarray) -> Tensor:
-        """The first latent frame of each clip, repeated over its frames (paper section 2.5); zeros for pictures."""
+    def _condition(self, tokens: list[Tensor], rows: np.ndarray, ids: list[str], step: int) -> Tensor:
+        """The first latent frame of each clip, repeated over its frames (paper section 2.5); zeros for pictures.
+
+        A share of the clips gets zeros too: the null picture, from which guidance by image pushes away.
+        """
         parts = []
-        for sample, row in zip(tokens, rows, strict=True):
+        for sample, row, sample_id in zip(tokens, rows, ids, strict=True):
             frames = int(self.reader.index["latent_shape"][row][1])
             first = sample[: len(sample) // frames]
-            parts.append(first.repeat(frames, 1) if self.is_clip[row] else torch.zeros_like(sample))
+            dropped = uniform(self.seed, "image dropout", sample_id, step) < self.request.image_dropout
+            given = self.is_clip[row] and not dropped
+            parts.append(first.repeat(frames, 1) if given else torch.zeros_like(sample))
         return torch.cat(parts)
 
 

@@ -148,6 +148,9 @@ class TrainRequest(BaseModel):
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights")
     text_dropout: float = Field(0.1, ge=0, le=1, description="share of samples that get the null text")
+    image_dropout: float = Field(
+        0.1, ge=0, le=1, description="share of clips that get no first frame (image-to-video); image guidance needs it"
+    )
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())

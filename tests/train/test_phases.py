@@ -12,8 +12,10 @@ from latent_workspace import make_workspace, request, train
 from safetensors.torch import load_file, save_file
 
 from goku_core.generate import Generator
+from goku_core.models.text import WordEncoder
 from goku_core.pipeline.errors import GokuError
-from goku_core.shards import write_index
+from goku_core.shards import ShardReader, write_index
+from goku_core.train.batch import Packer
 from goku_core.train.optimizers import learning_rate
 
 
@@ -100,6 +102,23 @@ def test_other_encoders_than_those_of_the_training_are_refused(tmp_path: Path) -
     write_index(index, pq.read_table(index).to_pylist(), made_by)
     with pytest.raises(GokuError, match="encoded by words-v0-16-16"):
         train(workspace, "first", tmp_path / "again", steps=1)
+
+
+def test_a_share_of_the_clips_gets_no_first_frame(workspace: Path) -> None:
+    def conditions(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        asked = request("i2v", tokens=48).model_copy(update={"image_dropout": share})
+        reader = ShardReader(workspace / "data/latents/low")
+        packer = Packer(reader, asked.phases["i2v"], asked, WordEncoder(16, 16), seed=5)
+        packs = [packer.pack(step) for step in range(60)]
+        # 8 tokens a clip: is its condition all zero?
+        dropped = torch.cat([p.condition.unflatten(0, (-1, 8)).abs().sum((1, 2)) == 0 for p in packs])
+        return dropped, torch.cat([p.noised for p in packs])
+
+    never, same = conditions(0.0)
+    some, noised = conditions(0.3)
+    assert not never.any() and 0.2 < some.float().mean() < 0.4
+    assert conditions(1.0)[0].all()
+    assert torch.equal(same, noised)  # nothing else of the pack changes
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workspace: Path, tmp_path: Path) -> None:
