@@ -3,8 +3,9 @@
 Measures the claim that rectified flow reaches a given Frechet distance in fewer steps. Same network (class-conditional
 Goku), same seeds: equal initial weights, pictures, noise and uniform draws of time at every step; same optimizer, same
 number of network evaluations in sampling. What differs is path, target and sampler: Euler for the flow, DDIM for DDPM;
-at the last step both also with more evaluations, DDPM with its ancestral sampler. No guidance. Times of the flow are
-logit-normal as in our training, levels of DDPM uniform. Averaged weights are sampled.
+at the last step both also with more evaluations, DDPM with its ancestral sampler; its estimates of the picture are
+clipped to the range of pixels, as is usual. No guidance. Times of the flow are logit-normal as in our training, levels
+of DDPM uniform. Averaged weights are sampled.
 
 Scaled down, all our choice: pictures of one coloured shape (24 classes), pixels instead of a VAE's latents so that no
 VAE stands between, patches of 1x4x4, a network of a million weights whose time and class layers start larger. The
@@ -18,6 +19,7 @@ import argparse
 import copy
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from goku_core.transport import DDPM, RectifiedFlow, ancestral, ddim, integrate,
 
 CLAIM = "Frechet distance over training steps, rectified flow against DDPM: same network, seeds, steps and evaluations"
 PATCH = 4
+Prediction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,10 @@ def _network(model: Goku, x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def _score(result: Result, method: Method, plan: Plan, judge: Judge, seed: int, step: int, evaluations: int) -> None:
     labels = torch.arange(plan.samples) % len(CLASSES)
+    span = tuple(float((end - judge.train.mean()) / judge.train.std()) for end in (-1.0, 1.0))
     drawn = torch.cat(
         [
-            _sample(method, part, plan, evaluations, seed * 1_000_003 + index)
+            _sample(method, part, plan, evaluations, seed * 1_000_003 + index, span)
             for index, part in enumerate(labels.split(128))
         ]
     )
@@ -232,8 +236,10 @@ def _sampler(method: Method, plan: Plan, evaluations: int) -> str:
     return "DDIM" if evaluations == plan.evaluations else "ancestral"
 
 
-def _sample(method: Method, labels: Tensor, plan: Plan, evaluations: int, seed: int) -> Tensor:
-    """Tokens (S, tokens, values) of one batch; both methods start from the same noise."""
+def _sample(
+    method: Method, labels: Tensor, plan: Plan, evaluations: int, seed: int, span: tuple[float, float]
+) -> Tensor:
+    """Tokens (S, tokens, values) of one batch; both methods start from the same noise. `span`: values of pixels."""
     draws = torch.Generator().manual_seed(seed)
     rows = plan.side // PATCH
     noise = torch.randn(len(labels), rows * rows, 3 * PATCH * PATCH, generator=draws)
@@ -244,9 +250,24 @@ def _sample(method: Method, labels: Tensor, plan: Plan, evaluations: int, seed: 
     sampler = _sampler(method, plan, evaluations)
     if sampler == "Euler":
         return integrate(network, noise, time_grid(evaluations))
+    clipped = _within(method.flow, network, span)
     if sampler == "DDIM":
-        return ddim(network, noise, evaluations, method.flow)
-    return ancestral(network, noise, evaluations, lambda k: torch.randn(noise.shape, generator=draws), method.flow)
+        return ddim(clipped, noise, evaluations, method.flow)
+    return ancestral(clipped, noise, evaluations, lambda k: torch.randn(noise.shape, generator=draws), method.flow)
+
+
+def _within(flow: DDPM, network: Prediction, span: tuple[float, float]) -> Prediction:
+    """The noise whose picture has no value outside of what pictures have, as DDPM in pixels is sampled since Ho et al.
+
+    Near pure noise the picture is the difference to the predicted noise over 0.006: unclipped, its errors are that much larger.
+    """
+
+    def prediction(x: Tensor, moment: Tensor) -> Tensor:
+        picture = flow.data_estimate(x, network(x, moment), moment).clamp(*span)
+        signal = flow.signal[flow.level_of(moment)].to(x.dtype)
+        return (x - signal.sqrt() * picture) / (1 - signal).sqrt()
+
+    return prediction
 
 
 def _ratios(result: Result) -> None:

@@ -164,6 +164,19 @@ def test_both_methods_of_the_pilot_start_from_the_same_weights_and_learn():
     assert sum(diffusion.losses[-5:]) < 0.95 * sum(diffusion.losses[:5])
 
 
+def test_clipped_noise_is_the_noise_itself_where_the_picture_lies_within():
+    """Of x_t made from a picture in [-1, 1] the true noise stays; a wrong one gives a picture at the border."""
+    flow, draws = DDPM(), torch.Generator().manual_seed(0)
+    picture = torch.rand(50, generator=draws) * 1.8 - 0.9
+    noise = torch.randn(50, generator=draws)
+    for moment in (torch.tensor(0.0), torch.tensor(0.5), torch.tensor(1.0)):
+        x = flow.interpolate(noise, picture, moment)
+        kept = pilot._within(flow, lambda x, t: noise, (-1.0, 1.0))(x, moment)
+        torch.testing.assert_close(kept, noise, atol=2e-3, rtol=0)
+        wrong = pilot._within(flow, lambda x, t: noise - 1000, (-1.0, 1.0))(x, moment)
+        torch.testing.assert_close(flow.data_estimate(x, wrong, moment), torch.ones(50), atol=1e-2, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["attention", "block", "step", "roofline", "sample"])
 def test_benchmarks_of_networks_need_only_what_a_gpu_machine_has(name):
     """Imports at the top of the file and of what it shares; diffusers only inside of functions."""
