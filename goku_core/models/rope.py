@@ -57,6 +57,10 @@ class RopeTables:
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Rotates neighbouring channel pairs of ``x`` (N, heads, head_width); result in the type of ``x``."""
     cos, sin = (t[:, None, :].to(torch.promote_types(x.dtype, torch.float32)) for t in table)
+    if x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling():
+        # One pass over memory instead of eight; the compiler, which fuses the lines below, knows no complex numbers.
+        pairs = torch.view_as_complex(x.contiguous().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
     even, odd = x.to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).to(x.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from goku_core.models.attention import Scope, packed_attention, resolve
 from goku_core.models.config import GokuConfig
 from goku_core.models.layout import Layout
+from goku_core.models.norm import RMSNorm
 from goku_core.models.recomputation import Recomputation, recomputed
 from goku_core.models.rope import RopeTables, rotate
 
@@ -76,12 +77,12 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, layout: Layout) -> Tensor:
     """x (N, d) scaled and shifted by its sample's (S, d) values, computed in their type, returned in that of x."""
-    return torch.addcmul(layout.spread(shift), x.to(shift.dtype), 1 + layout.spread(scale)).to(x.dtype)
+    return torch.addcmul(layout.spread(shift), x.to(shift.dtype), layout.spread(1 + scale)).to(x.dtype)
 
 
 def gated(x: Tensor, update: Tensor, gate: Tensor, layout: Layout) -> Tensor:
     """Residual x (N, d) plus the update times its sample's gate (S, d), computed in the gate's type."""
-    return (x + layout.spread(gate) * update).to(x.dtype)
+    return torch.addcmul(x.to(gate.dtype), layout.spread(gate), update.to(gate.dtype)).to(x.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -91,8 +92,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width, eps=1e-6)
-        self.k_norm = nn.RMSNorm(width, eps=1e-6)
+        self.q_norm = RMSNorm(width)
+        self.k_norm = RMSNorm(width)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, place: Place) -> Tensor:
@@ -110,8 +111,8 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(text_width, 2 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width, eps=1e-6)
-        self.k_norm = nn.RMSNorm(width, eps=1e-6)
+        self.q_norm = RMSNorm(width)
+        self.k_norm = RMSNorm(width)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, text: Tensor, place: Place) -> Tensor:
@@ -141,9 +142,9 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
         self.self_attention = SelfAttention(d, config.heads)
         if config.text_width:
-            self.norm2 = nn.RMSNorm(d, eps=1e-6)
+            self.norm2 = RMSNorm(d)
             self.cross_attention = CrossAttention(d, config.heads, config.text_width)
-        self.norm3 = nn.RMSNorm(d, eps=1e-6)
+        self.norm3 = RMSNorm(d)
         self.feed_forward = FeedForward(d, config.ffn)
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor | None, place: Place) -> Tensor:

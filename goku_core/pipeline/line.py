@@ -24,7 +24,7 @@ REVISIONS = {
     "curate": 1,
     "vae": 1,
     "precompute": 2,
-    "train": 1,
+    "train": 2,
     "evaluate": 1,
     "promote": 1,
 }

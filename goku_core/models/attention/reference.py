@@ -13,23 +13,30 @@ from goku_core.models.layout import Layout, Run
 
 def attend(q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout) -> Tensor:
     """q (N, heads, head_width), k and v (M, heads, head_width) -> (N, heads, head_width)."""
-    parts = [_attend_run(run, q, k, v, keys) for run in queries.runs]
+    # Split, not sliced: the gradient of a split is one concatenation, that of each slice a whole tensor of zeros.
+    of_keys = [sum(keys.lengths[run.members]) for run in queries.runs]
+    pieces = zip(
+        queries.runs,
+        q.split([run.samples * run.length for run in queries.runs]),
+        k.split(of_keys),
+        v.split(of_keys),
+        strict=True,
+    )
+    parts = [_attend_run(*piece, keys) for piece in pieces]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _attend_run(run: Run, q: Tensor, k: Tensor, v: Tensor, keys: Layout) -> Tensor:
-    dense_q = q[run.tokens].unflatten(0, (run.samples, run.length)).transpose(1, 2)
+    """q, k, v: of this run alone."""
+    dense_q = q.unflatten(0, (run.samples, run.length)).transpose(1, 2)
     dense_k, dense_v, mask = _dense_keys(run, k, v, keys)
     out = F.scaled_dot_product_attention(dense_q, dense_k, dense_v, attn_mask=mask)
     return out.transpose(1, 2).flatten(0, 1)
 
 
 def _dense_keys(run: Run, k: Tensor, v: Tensor, keys: Layout) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Keys and values of a run's samples as (samples, heads, length, head_width), and a mask where lengths differ."""
+    """A run's keys and values as (samples, heads, length, head_width), and a mask where lengths differ."""
     lengths = keys.lengths[run.members]
-    first = sum(keys.lengths[: run.first_sample])
-    total = sum(lengths)
-    k, v = k[first : first + total], v[first : first + total]
     longest = max(lengths)
     if min(lengths) == longest:
         shape = (run.samples, longest)
@@ -68,7 +75,9 @@ def _gradients(
     grads = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     for run in queries.runs:
         dense = q[run.tokens].unflatten(0, (run.samples, run.length)).transpose(1, 2)
-        dense_k, dense_v, mask = _dense_keys(run, k, v, keys)
+        first = sum(keys.lengths[: run.first_sample])
+        own = slice(first, first + sum(keys.lengths[run.members]))
+        dense_k, dense_v, mask = _dense_keys(run, k[own], v[own], keys)
         upstream = grad[run.tokens].unflatten(0, (run.samples, run.length)).transpose(1, 2)
         _add_gradients(grads, run, keys, _dense_gradients(upstream, dense, dense_k, dense_v, mask))
     return grads
