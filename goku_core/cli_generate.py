@@ -72,6 +72,7 @@ def generate(
             min=1, max=16, help=f"Enlarge by this factor (Lanczos) [default: to {VIEWING_SIDE} px short side]"
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N")] = "auto",
     native: Annotated[bool, typer.Option("--native", help="Keep the model's own size")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON")] = False,
 ) -> None:
@@ -90,7 +91,7 @@ def generate(
     from goku_core.media.credentials import Signer
 
     signer = Signer.from_environment()  # what is wrong with a key is said before anything is drawn
-    generator, digest = _open(model, clip, any(order.image for order in orders))
+    generator, digest = _open(model, clip, any(order.image for order in orders), device)
     terms = _terms(generator, digest, clip, frames, height, width, steps, guidance, image_guidance, fps)
     factor = max(1, math.ceil(VIEWING_SIDE / min(terms.height, terms.width)))
     terms = replace(terms, upscale=1 if native else upscale or factor)
@@ -234,13 +235,13 @@ def _orders(
     return repeated(Order(prompt or "", seed, out, negative, image), num)
 
 
-def _open(name: str, clip: bool, given: bool) -> tuple[Generator, str]:
+def _open(name: str, clip: bool, given: bool, device: str) -> tuple[Generator, str]:
     """The generator for the task and the digest of its model."""
     from goku_core.references import locate
 
     model = locate(Path.cwd(), name)
     task = ("i2v" if given else "t2v") if clip else "t2i"
-    generator = model.open(task)
+    generator = model.open(task, device)
     if generator.model.config.image_condition and not given:
         raise GokuError(f"{name} continues a given picture: name one with --image, and an .mp4 file with --out.")
     if given and not generator.model.config.image_condition:

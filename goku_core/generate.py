@@ -67,11 +67,13 @@ class Generator:
     size    default (height, width) in px: what the model was trained at
     frames  default frames of a clip
     fps     frames per second of clips
+    device  where the networks are and sampling happens; noise is drawn on the CPU, so that a seed means the same everywhere
     sampling  steps, solver, guidance and the rest, as the model's folder has them and with a preset applied
     """
 
     def __init__(self, model: Goku, vae: VideoVAE, encoder: TextEncoder, config: dict[str, Any]) -> None:
         self.model, self.vae, self.encoder, self.config = model.eval(), vae, encoder, config
+        self.device = next(model.parameters()).device
         resolution = config["resolution"]
         self.size: tuple[int, int] = (resolution["height"], resolution["width"])
         self.frames: int = resolution["frames"]
@@ -80,23 +82,28 @@ class Generator:
         self.sampling: dict[str, Any] = asdict(self.settings)
 
     @staticmethod
-    def from_model(folder: Path, vae: Path) -> Generator:
-        """From `models/<phase>` and `models/vae`. Raises `GokuError` where a folder is no model."""
+    def from_model(folder: Path, vae: Path, device: str = "auto") -> Generator:
+        """From `models/<phase>` and `models/vae`, onto "cpu", "cuda", "cuda:N", or the GPU where there is one ("auto").
+
+        Raises `GokuError` where a folder is no model or the device is not there.
+        """
+        place = _device(device)
         try:
             model, config = load_goku(Path(folder))
             encoder = text_encoder(config["text"], config["encoders"]["text"])
-            return Generator(model, load_vae(Path(vae), config["encoders"]["vae"]), encoder, config)
+            loaded = load_vae(Path(vae), config["encoders"]["vae"])
+            return Generator(model.to(place), loaded.to(place), encoder, config)
         except (FileNotFoundError, ValueError) as error:
             raise GokuError(str(error)) from error
 
     @staticmethod
-    def from_bundle(folder: Path, task: str = "t2i") -> Generator:
+    def from_bundle(folder: Path, task: str = "t2i", device: str = "auto") -> Generator:
         """From a promoted bundle; task is "t2i", "t2v" or "i2v"."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         tasks = config.get("tasks", {})
         if task not in tasks:
             raise GokuError(f"{folder} has no model for {task}; it has: {', '.join(sorted(tasks)) or 'none'}")
-        return Generator.from_model(Path(folder) / tasks[task], Path(folder) / "vae")
+        return Generator.from_model(Path(folder) / tasks[task], Path(folder) / "vae", device)
 
     def images(
         self,
@@ -183,10 +190,10 @@ class Generator:
         shape = (math.prod(grid), self.model.config.token_width)
         noise = torch.stack(
             [torch.from_numpy(philox(s, "sample noise").standard_normal(shape, "f4")) for s in asked.seeds]
-        )
+        ).to(self.device)
         first = None if asked.first_frames is None else self._condition(asked.first_frames, grid)
-        wanted = [self.encoder.encode(p) for p in asked.prompts]
-        unwanted = [self.encoder.encode(p) for p in asked.negative or [""] * len(asked.prompts)]
+        wanted = [self.encoder.encode(p).to(self.device) for p in asked.prompts]
+        unwanted = [self.encoder.encode(p).to(self.device) for p in asked.negative or [""] * len(asked.prompts)]
         branches = [(wanted, first), (unwanted, first)]
         if asked.image_guidance is not None:
             branches.append((unwanted, torch.zeros_like(first)))
@@ -209,13 +216,14 @@ class Generator:
 
     def _condition(self, first_frames: np.ndarray, grid: tuple[int, int, int]) -> Tensor:
         """Tokens of each first frame's latent, repeated over the latent frames."""
-        video = torch.from_numpy(np.ascontiguousarray(first_frames)).permute(0, 3, 1, 2)[:, :, None]
+        pixels = torch.from_numpy(np.ascontiguousarray(first_frames)).to(self.device)
+        video = pixels.permute(0, 3, 1, 2)[:, :, None]
         latents = self.vae.encode(video.float() / 127.5 - 1.0)
         return torch.cat([to_tokens(z, self.model.config.patch).repeat(grid[0], 1) for z in latents])
 
     def _pixels(self, latents: Tensor) -> np.ndarray:
         videos = torch.cat([self.vae.decode(part) for part in latents.split(16)]).clamp(-1, 1)
-        return ((videos + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
+        return ((videos + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
 def _velocities(
@@ -227,14 +235,34 @@ def _velocities(
         singly = [_velocities(model, [branch], grid) for branch in branches]
         return lambda x, time: [evaluate(x, time)[0] for evaluate in singly]
     copies = len(branches) * samples
-    coords = grid_coords(grid).repeat(copies, 1)
-    bounds = torch.arange(0, copies * tokens + 1, tokens, dtype=torch.int32)
-    text = pack_texts([text for texts, _ in branches for text in texts])
+    device = next(model.parameters()).device
+    coords = grid_coords(grid, device).repeat(copies, 1)
+    bounds = torch.arange(0, copies * tokens + 1, tokens, dtype=torch.int32, device=device)
+    text, text_bounds = pack_texts([text for texts, _ in branches for text in texts])
+    text_bounds = text_bounds.to(device)
     condition = None if branches[0][1] is None else torch.cat([condition for _, condition in branches])
 
     def evaluate(x: Tensor, time: Tensor) -> list[Tensor]:
         packed = x.flatten(0, 1).repeat(len(branches), 1)
-        velocity = model(packed, coords, bounds, time.expand(copies), *text, condition)
-        return list(velocity.unflatten(0, (len(branches), samples, tokens)))
+        # Half precision on a GPU, where FlashAttention needs it; the state x stays in float32 between the steps.
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            velocity = model(packed, coords, bounds, time.to(device).expand(copies), text, text_bounds, condition)
+        return list(velocity.to(x.dtype).unflatten(0, (len(branches), samples, tokens)))
 
     return evaluate
+
+
+def _device(name: str) -> torch.device:
+    """Raises `GokuError` for a device that is unknown or not there."""
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise GokuError(f'device "{name}": known are auto, cpu, cuda and cuda:N') from error
+    if device.type not in ("cpu", "cuda"):
+        raise GokuError(f'device "{name}": known are auto, cpu, cuda and cuda:N')
+    if device.type == "cuda" and (not there or (device.index or 0) >= torch.cuda.device_count()):
+        raise GokuError(f'device "{name}" is not there: torch sees {torch.cuda.device_count()} GPUs. Use cpu or auto')
+    return device

@@ -35,13 +35,13 @@ class Model:
     digest: str
     vae: Path | None = None
 
-    def open(self, task: str) -> Generator:
-        """The network of a bundle that does `task` (t2i, t2v, i2v), or a phase's whatever it does."""
+    def open(self, task: str, device: str = "auto") -> Generator:
+        """The network of a bundle that does `task` (t2i, t2v, i2v), or a phase's whatever it does, on a device."""
         from goku_core.generate import Generator
 
         if self.vae is None:
-            return Generator.from_bundle(self.folder, task)
-        return Generator.from_model(self.folder, vae=self.vae)
+            return Generator.from_bundle(self.folder, task, device)
+        return Generator.from_model(self.folder, vae=self.vae, device=device)
 
 
 def locate(workspace: Path, name: str) -> Model:

@@ -190,3 +190,9 @@ def test_what_cannot_be_is_said(text_model: Generator, image_model: Generator, f
     ):
         with pytest.raises(GokuError, match=said):
             call()
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "mps", "gpu"])
+def test_a_device_that_is_not_there_is_named(name: str, tmp_path) -> None:
+    with pytest.raises(GokuError, match=f'device "{name}"'):
+        Generator.from_model(tmp_path, tmp_path, device=name)
