@@ -17,6 +17,8 @@ from goku_core.curate.gate import Verdict
 from goku_core.curate.request import Dedup
 from goku_core.curate.scores.resemblance import color_distance, hash_distance
 
+LOOKS_LIKE = "looks like "  # begins the message; the clip that stays follows
+
 
 @dataclass(frozen=True)
 class Duplicate:
@@ -51,7 +53,7 @@ def _among(ranked: list[int], rows: Sequence[dict[str, Any]], bounds: Dedup) -> 
             better = rows[ranked[staying[candidate]]]
             bits = hash_distance(better["phash"], rows[row]["phash"])
             if bits <= bounds.max_hamming:
-                text = f"looks like {better['clip_id']}, which is at least as good ({bits} of 64 bits differ)"
+                text = f"{LOOKS_LIKE}{better['clip_id']}, which is at least as good ({bits} of 64 bits differ)"
                 found.append(Duplicate(row, Verdict("near_duplicate", float(bits), float(bounds.max_hamming), text)))
                 break
         else:

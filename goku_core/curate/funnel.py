@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from goku_core.curate import captions, duplicates, tiers
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
+from goku_core.curate.page import write_page
 from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
 from goku_core.curate.survey import rejected
@@ -33,6 +34,7 @@ RAW_TABLE, CLIP_TABLE, TRANSCODED, REPORT = (
     "data/transcoded",
     "reports/curation",
 )
+PAGE = "reports/curation.html"
 OPERATOR = "goku_core.curate.survey:survey"
 BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
 
@@ -74,8 +76,9 @@ def curate(request: Request, context: Context) -> Report:
     def locate(uri: str) -> Path:
         return context.staging / uri if uri.startswith(f"{TRANSCODED}/") else context.input(uri)
 
-    examples = write_gallery(rows, folder, request.previews, locate)
+    examples = write_gallery(rows, folder, request, locate)
     write_summary(rows, raw.num_rows, request, examples, folder / "funnel.json")
+    write_page(rows, request, examples, folder / "funnel.json", context.output(PAGE))
     report = _report(rows, raw.num_rows, survey_seconds, time.monotonic() - started)
     numbers = {"sources": report.sources, "clips": report.clips, "kept": report.kept}
     context.tracker.log_metrics({f"curate/{name}": float(value) for name, value in numbers.items()})

@@ -1,42 +1,101 @@
-"""Pictures for the report: frames of kept clips and of clips that each filter took out, and a few playing clips."""
+"""Pictures for the report: frames of kept clips and of clips that each filter took out, those nearest to each threshold,
+near-duplicates side by side, and clips that play.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from goku_core.curate.request import Previews
+from goku_core.curate.duplicates import LOOKS_LIKE
+from goku_core.curate.page.measures import measures, nearest
+from goku_core.curate.request import Previews, Request
 from goku_core.media import decode
 from goku_core.media.encode import write_image, write_video
 from goku_core.media.probe import MediaError
 
 QUALITY = 80  # JPEG
 MOST_FPS = 24.0
+SHOWN = (
+    *("clip_id", "uri", "kind", "start_seconds", "seconds", "width", "height", "fps", "tier"),
+    *("outcome", "filter", "score", "threshold", "message", "caption", "primary", "label"),
+    *("motion", "ocr_coverage", "quality_heuristic", "aesthetic", "sharpness", "exposure"),
+)
 
 
 def write_gallery(
-    rows: list[dict[str, Any]], folder: Path, previews: Previews, locate: Callable[[str], Path]
+    rows: list[dict[str, Any]], folder: Path, request: Request, locate: Callable[[str], Path]
 ) -> list[dict[str, Any]]:
-    """Writes examples/*.jpg and clips/*.mp4; returns what each file shows, in order. Failed files have no picture.
+    """Writes examples/*.jpg and clips/*.mp4; returns what each file shows and why it is shown, in order.
 
-    locate: from a row's uri to the file.
+    role    "kept" and "rejected": spread over the table; "near": nearest to a threshold, on either side of it (`measure`);
+            "pair": a near-duplicate and, under `twin`, the clip that stayed in its place; "clip": plays
+    locate  from a row's uri to the file
+
+    A row is drawn once, however many roles it has. Failed files have no picture.
     """
     (folder / "examples").mkdir(parents=True, exist_ok=True)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
+    previews = request.previews
+    drawn: dict[str, str | None] = {}
+
+    def frame_of(row: dict[str, Any]) -> str | None:
+        if row["clip_id"] not in drawn:
+            file = f"examples/{_short(row)}.jpg"
+            written = _write_frame(folder / file, row, previews.width, locate(row["uri"]))
+            drawn[row["clip_id"]] = file if written else None
+        return drawn[row["clip_id"]]
+
     shown: list[dict[str, Any]] = []
-    for name, group in _groups(rows).items():
-        for number, row in enumerate(_spread(group, previews.frames)):
-            file = f"examples/{name}-{number}.jpg"
-            if _write_frame(folder / file, row, previews.width, locate(row["uri"])):
-                shown.append(_entry(file, row))
-    kept = [row for row in rows if row["outcome"] == "kept" and row["kind"] == "video"]
-    for number, row in enumerate(_spread(kept, previews.clips)):
-        file = f"clips/kept-{number}.mp4"
+    for group in _groups(rows).values():
+        for row in _spread(group, previews.frames):
+            if file := frame_of(row):
+                shown.append(_entry(file, row, row["outcome"]))
+    for measure in measures(request):
+        for side in nearest(rows, measure, previews.frames):
+            for row in side:
+                if file := frame_of(row):
+                    shown.append(_entry(file, row, "near", measure=measure.column))
+    for row, twin in _pairs(rows)[: previews.frames]:
+        file, other = frame_of(row), frame_of(twin)
+        if file and other:
+            shown.append(_entry(file, row, "pair", twin=_entry(other, twin, "pair")))
+    for row in _playing(rows, previews):
+        file = f"clips/{_short(row)}.mp4"
         if _write_clip(folder / file, row, previews, locate(row["uri"])):
-            shown.append(_entry(file, row))
+            shown.append(_entry(file, row, "clip"))
     return shown
+
+
+def _short(row: dict[str, Any]) -> str:
+    """A file name for a clip; its id has a colon, which not every file system takes."""
+    return hashlib.sha256(row["clip_id"].encode()).hexdigest()[:20]
+
+
+def _pairs(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(near-duplicate, what stayed in its place), the most unlike first: those are the ones to look at."""
+    by_id = {row["clip_id"]: row for row in rows}
+    found = []
+    for row in rows:
+        if row["outcome"] == "rejected" and row["filter"] == "near_duplicate":
+            twin = by_id.get(row["message"].removeprefix(LOOKS_LIKE).split(",")[0].split(" ")[0])
+            if twin is not None:
+                found.append((row, twin))
+    return sorted(found, key=lambda pair: (-pair[0]["score"], pair[0]["clip_id"]))
+
+
+def _playing(rows: list[dict[str, Any]], previews: Previews) -> list[dict[str, Any]]:
+    """Clips of the gallery: kept ones, and some of each filter."""
+    videos = [row for row in rows if row["kind"] == "video" and row["end_pts"] > row["start_pts"]]
+    chosen = _spread([row for row in videos if row["outcome"] == "kept"], previews.clips)
+    gone = {name: [r for r in videos if r["filter"] == name] for name in sorted({r["filter"] or "" for r in videos})}
+    for name, group in gone.items():
+        if name:
+            chosen = chosen + _spread(group, previews.rejected_clips)
+    return chosen
 
 
 def _groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -57,9 +116,8 @@ def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def _entry(file: str, row: dict[str, Any]) -> dict[str, Any]:
-    names = ("clip_id", "uri", "kind", "outcome", "filter", "score", "threshold", "message", "caption", "motion")
-    return {"file": file} | {name: row[name] for name in names}
+def _entry(file: str, row: dict[str, Any], role: str, **more: Any) -> dict[str, Any]:
+    return {"file": file, "role": role} | {name: row.get(name) for name in SHOWN} | more
 
 
 def _height(row: dict[str, Any], width: int) -> int:

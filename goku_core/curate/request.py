@@ -107,7 +107,8 @@ class Previews(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     frames: int = Field(default=4, ge=0, le=50, description="example frames for kept and for each filter")
-    clips: int = Field(default=6, ge=0, le=50, description="short MP4s of kept clips")
+    clips: int = Field(default=12, ge=0, le=500, description="short MP4s of kept clips")
+    rejected_clips: int = Field(default=2, ge=0, le=100, description="short MP4s of clips that each filter took out")
     width: int = Field(default=256, ge=32, le=1920, multiple_of=2, description="width of both, px")
     seconds: float = Field(default=2.0, gt=0, le=10, description="length of a preview clip, s")
 

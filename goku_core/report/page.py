@@ -12,6 +12,7 @@ from goku_core.report import table
 from goku_core.report.charts import curve
 from goku_core.report.embed import Embedder
 from goku_core.report.facts import Facts, Phase, gather
+from goku_core.report.style import page_style
 
 PAGE = Path("reports/index.html")
 STRIP = 12
@@ -43,7 +44,7 @@ def build_page(workspace: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = table.duration
-    style = Markup((here / "page.css").read_text(encoding="utf-8"))
+    style = page_style()
     script = Markup((here / "page.js").read_text(encoding="utf-8"))
     text = environment.get_template("page.html.j2").render(**view, style=style, script=script)
     page = workspace / PAGE

@@ -1,7 +1,9 @@
 """The whole stage on a small library in which every file has one fault, or none."""
 
 import json
+import re
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -159,10 +161,51 @@ def test_reports(result, faulty: Path) -> None:
     shown = {entry["filter"] for entry in funnel["examples"]}
     assert shown >= {None, "motion_low", "ocr_coverage", "near_duplicate", "side"}
     clips = sorted((folder / "clips").glob("*.mp4"))
-    assert 1 <= len(clips) <= 6 and decode.read_clip(clips[0], 0, 10**9, 24, 99, 16, 16).shape[0] == 48
+    assert 1 <= len(clips) <= 40 and decode.read_clip(clips[0], 0, 10**9, 24, 99, 16, 16).shape[0] == 48
     validation = json.loads((folder / "validation.json").read_text())
     assert validation["success"] and validation["expectations"] > 30
     assert not any("error" in entry for entry in validation["results"])
+
+
+def test_page_shows_what_the_table_says(result, faulty: Path) -> None:
+    _, table = result
+    page = faulty / "staging/reports/curation.html"
+    html = page.read_text()
+    kept = table["outcome"].to_pylist().count("kept")
+    assert f"{kept:,} of {table.num_rows:,} kept" in html
+    files = set(re.findall(r'src="([^"]+)"', html))
+    assert files and all((page.parent / file).is_file() for file in files)
+    shown = {file.removeprefix("curation/") for file in files}
+    written = {str(p.relative_to(page.parent / "curation")) for p in (page.parent / "curation").glob("*/*.*")}
+    assert shown == written  # nothing is drawn that nobody sees
+    assert str(faulty) not in html and not re.search(r"https?://", html)
+    for name in ("motion", "ocr_coverage", "kbps", "clip_seconds"):
+        assert f'id="measure-{name}"' in html
+    assert "what stayed" in html  # the near-duplicate stands beside its twin
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_filters_the_clips(result, faulty: Path, tmp_path: Path) -> None:
+    page = (faulty / "staging/reports/curation.html").as_uri()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000"]
+
+    def visible(choice: str) -> list[str]:
+        address = f"{page}#gallery?{choice}"
+        command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", address]
+        dom = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
+        cards = re.findall(r'<article class="clip"[^>]*>.*?</article>', dom, re.DOTALL)
+        seen = [card for card in cards if "hidden" not in card.split(">")[0]]
+        assert f'<span id="count">{len(seen)}</span> of {len(cards)}' in dom
+        assert all("s of the clip" in card for card in seen)  # the browser has read the file
+        return seen
+
+    gone = visible("outcome=rejected&filter=motion_low")
+    assert gone and all("motion_low" in card for card in gone)
+    fast = visible("outcome=kept&score=motion&least=0.5&order=down")
+    scores = [float(re.search(r"<dt>motion</dt><dd>([\d.]+)", card).group(1)) for card in fast]
+    assert scores == sorted(scores, reverse=True) and min(scores) >= 0.5
+    assert visible("score=motion&least=100000") == []
 
 
 def test_same_bytes_with_one_worker(result, faulty: Path) -> None:
