@@ -25,7 +25,14 @@ LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 ABSENT = {"NoSuchKey", "404", "NotFound"}
 CHUNK = 1 << 18  # bytes of a read from a stream
 PART = 16 << 20  # bytes of a part of a multipart upload; ten thousand of them are the most S3 takes: 160 GB
-NEVER = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket", "NoSuchKey", "InvalidRange"}
+NEVER = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AccessDenied",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "InvalidRange",
+}  # whatever their status
 
 
 class ObjectError(GokuError):
@@ -86,11 +93,14 @@ class Bucket:
     def __init__(self, name: str, prefix: str = "", endpoint: str | None = None, connections: int = 10) -> None:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         self.name, self.prefix = name, prefix
-        # The default of 5 tries with legacy rules does not retry a throttled request of every store.
         config = Config(max_pool_connections=connections, retries={"mode": "standard", "total_max_attempts": 3})
-        self._client: BaseClient = boto3.client("s3", endpoint_url=endpoint, config=config)
+        try:
+            self._client: BaseClient = boto3.client("s3", endpoint_url=endpoint, config=config)
+        except (BotoCoreError, ValueError) as error:  # a profile that is not there, an endpoint that is no address
+            raise self._named(error, "") from error
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write an object unless the key exists; True when this call wrote it. The content's SHA-256 travels along."""
@@ -226,14 +236,22 @@ class Bucket:
             raise self._named(error, key) from error
 
     def _named(self, error: Exception, key: str) -> ObjectError:
-        from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
+        from botocore import exceptions
+        from urllib3.exceptions import HTTPError
 
         told = getattr(error, "response", None) or {}
         status = told.get("ResponseMetadata", {}).get("HTTPStatusCode")
         code = told.get("Error", {}).get("Code") or type(error).__name__
         if status is None:
-            without = NoCredentialsError | PartialCredentialsError | ProfileNotFound
-            passing = not isinstance(error, without)
+            on_the_way = (
+                exceptions.ConnectionError,
+                exceptions.HTTPClientError,
+                exceptions.IncompleteReadError,
+                exceptions.FlexibleChecksumError,
+                HTTPError,
+                OSError,
+            )
+            passing = isinstance(error, on_the_way)
         else:
             passing = code not in NEVER and (status in (408, 429) or status >= 500)
         message = f"{self.url(key)}: {error}. Check the bucket's name, the endpoint and the credentials."

@@ -189,7 +189,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _say_sidecar_problems(media: list[Medium], context: Context) -> None:
-    problems = [(medium.uri, medium.sidecar.problem) for medium in media if medium.sidecar.problem]
+    problems = [(medium.source or medium.uri, medium.sidecar.problem) for medium in media if medium.sidecar.problem]
     for uri, problem in problems[:PROBLEMS_SHOWN]:
         context.say(f"collect: {uri} goes without a caption: {problem}")
     if len(problems) > PROBLEMS_SHOWN:

@@ -74,4 +74,6 @@ def _chunks(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
 def _failure(error: ObjectError) -> Failure:
     if error.status is not None:
         return Failure(f"http-{error.status}", str(error), passing=error.passing)
-    return Failure("connect" if error.passing else "credentials", str(error), passing=error.passing)
+    if error.passing:
+        return Failure("connect", str(error), passing=True)
+    return Failure("credentials" if "Credentials" in error.code else "store", str(error))

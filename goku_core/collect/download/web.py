@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Generator
 from contextlib import closing
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from goku_core.collect.download.address import Policy, Web, public, web
 from goku_core.collect.download.answer import Failure, Reply
@@ -29,6 +29,7 @@ NEVER = {501, 505}  # of the 5xx, those that say "not this way", not "not now"
 LEAST_BYTES_PER_SECOND = 1024.0  # our choice: below it a server holds a thread for nothing
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 UNSATISFIABLE = 416
+KEPT = "/%:@!$&'()*+,;=~-._?#[]"  # of where a server sends on to; its other bytes are percent-encoded
 
 
 def ask(url: str, known: Known, start: int, policy: Policy, timeout: float) -> Reply | None:
@@ -53,7 +54,7 @@ def ask(url: str, known: Known, start: int, policy: Policy, timeout: float) -> R
         if response.status not in REDIRECTS:
             return _reply(connection, response, headers, start, timeout)
         connection.close()
-        url = urljoin(url, _latin(response.getheader("Location", "")))
+        url = urljoin(url, quote(response.getheader("Location", "").encode("latin-1"), safe=KEPT))
         if not url.startswith(("http://", "https://")):
             raise Failure("redirect", f"the server sends on to {url[:80]!r}, which is no web address")
     raise Failure("redirect", f"the server sends on more than {MOST_REDIRECTS} times, last to {public(url)}")
