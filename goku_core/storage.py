@@ -25,14 +25,8 @@ LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 ABSENT = {"NoSuchKey", "404", "NotFound"}
 CHUNK = 1 << 18  # bytes of a read from a stream
 PART = 16 << 20  # bytes of a part of a multipart upload; ten thousand of them are the most S3 takes: 160 GB
-NEVER = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "AccessDenied",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "InvalidRange",
-}  # whatever their status
+# Refusals that stay refusals, whatever their status.
+NEVER = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket", "NoSuchKey", "InvalidRange"}
 
 
 class ObjectError(GokuError):

@@ -1,4 +1,4 @@
-"""kill -9 while files arrive, then the same command: the rest arrives, nothing twice, and the outputs are those of an unbroken run."""
+"""kill -9 while files arrive, then the same command: the rest arrives, nothing twice, the outputs of an unbroken run."""
 
 from __future__ import annotations
 
