@@ -152,11 +152,16 @@ class Bucket:
             raise
         return Object(key, answer["ContentLength"], answer["ETag"])
 
-    def list(self, prefix: str = "") -> Iterator[Object]:
-        """All objects whose key begins with `prefix`, in the order of their keys; keys are relative to the bucket's prefix."""
+    def list(self, prefix: str = "", page: int = 1000) -> Iterator[Object]:
+        """All objects whose key begins with `prefix`, by key; keys are relative to the bucket's prefix.
+
+        page  objects asked for at once, 1000 at most
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=self.prefix + prefix, PaginationConfig={"PageSize": page}
+        )
         try:
             for page in pages:
                 for entry in page.get("Contents", ()):

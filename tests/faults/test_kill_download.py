@@ -20,7 +20,7 @@ from goku_core.pipeline.executor import Outcome, execute
 from goku_core.pipeline.line import Cell
 from goku_core.storage import Bucket
 
-SIZE = 8 << 20
+SIZE = 4 << 20
 PROGRAM = "import sys, test_kill_download as this; this.collect(this.Path.cwd(), sys.argv[1], int(sys.argv[2]))"
 
 
