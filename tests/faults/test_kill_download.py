@@ -87,18 +87,18 @@ def calm(server: MediaServer) -> None:
 
 
 def test_a_killed_download_from_a_bucket_goes_on(tmp_path: Path) -> None:
-    with object_store("films"):
+    with object_store("cut-off"):
         contents = [large(seed) for seed in range(6)]
         for i, content in enumerate(contents):
             (tmp_path / "film").write_bytes(content)
-            Bucket("films").put(tmp_path / "film", f"{i}.mp4")
+            Bucket("cut-off").put(tmp_path / "film", f"{i}.mp4")
         workspace = tmp_path / "w"
         workspace.mkdir()
-        killed_at(workspace, "s3://films", 1 << 20)
+        killed_at(workspace, "s3://cut-off", 1 << 20)
         arrived = sum(
             file.stat().st_size for file in (workspace / ".goku/cache/downloads").rglob("*") if len(file.name) == 64
         )
-        outcome = collect(workspace, "s3://films", 4)
+        outcome = collect(workspace, "s3://cut-off", 4)
     assert outcome.record.report["kept"] == 6
     assert outcome.record.report["received_bytes"] == 6 * SIZE - arrived
     assert {file.stem for file in (workspace / "data/raw").iterdir()} == {

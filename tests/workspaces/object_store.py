@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def object_store(*buckets: str, endpoint_in_environment: bool = True) -> Iterator[str]:
-    """The server's URL; the buckets exist and are empty."""
+    """The server's URL, with these buckets. Servers of one process share their objects: give each test file its own names."""
     server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
