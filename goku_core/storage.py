@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,15 @@ class ObjectError(GokuError):
 
 @dataclass(frozen=True)
 class Object:
-    """One object as a listing names it. The ETag changes with the bytes; it is no digest one may compute."""
+    """One object. The ETag changes with the bytes; it is no digest one may compute.
+
+    sha256  of the bytes, where their writer left it and `head` was asked: listings do not tell
+    """
 
     key: str
     bytes: int
     etag: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,14 +148,14 @@ class Bucket:
         return content
 
     def head(self, key: str) -> Object | None:
-        """Size and ETag of an object, None where there is none."""
+        """What is known of an object without its bytes, None where there is none."""
         try:
             answer = self._call("head_object", key)
         except ObjectError as error:
             if error.code in ABSENT:
                 return None
             raise
-        return Object(key, answer["ContentLength"], answer["ETag"])
+        return Object(key, answer["ContentLength"], answer["ETag"], answer["Metadata"].get("sha256", ""))
 
     def list(self, prefix: str = "", page: int = 1000) -> Iterator[Object]:
         """All objects whose key begins with `prefix`, by key; keys are relative to the bucket's prefix.
@@ -255,6 +260,32 @@ class Bucket:
             passing = code not in NEVER and (status in (408, 429) or status >= 500)
         message = f"{self.url(key)}: {error}. Check the bucket's name, the endpoint and the credentials."
         return ObjectError(message, status=status, code=code, passing=passing)
+
+
+def publish(bucket: Bucket, folder: Path, last: Sequence[str] = (), threads: int = 8) -> list[str]:
+    """Write the files of a folder; returns the keys written. What is there with the same digest is not sent again.
+
+    last  relative paths written after everything else, in this order: an index, whose readers then find what it names
+    A publication that was cut off is finished by calling again. Raises `GokuError` as `Bucket.put` does.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    if absent := [key for key in last if key not in files]:
+        raise GokuError(f"{folder} holds no {absent[0]}, so it cannot be published.")
+
+    def write(key: str) -> bool:
+        there = bucket.head(key)
+        if there is not None and there.sha256:
+            with files[key].open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == there.sha256:
+                    return False
+        bucket.put(files[key], key)
+        return True
+
+    first = [key for key in files if key not in last]
+    with ThreadPoolExecutor(threads) as pool:
+        written = list(pool.map(write, first))
+    written += [write(key) for key in last]
+    return [key for key, new in zip([*first, *last], written, strict=True) if new]
 
 
 def fetch(bucket: Bucket, key: str, path: Path) -> bool:

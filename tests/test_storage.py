@@ -8,7 +8,7 @@ import pytest
 from object_store import object_store
 
 from goku_core.pipeline.errors import GokuError
-from goku_core.storage import PART, Bucket, ObjectError, fetch, split_url
+from goku_core.storage import PART, Bucket, ObjectError, fetch, publish, split_url
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def test_listing_is_by_key_and_below_the_prefix(endpoint):
     bucket.put_if_absent("in-between/3", b"")
     found = list(bucket.list("in/"))
     assert [(one.key, one.bytes) for one in found] == [("in/0", 0), ("in/1", 1), ("in/2", 2)]
-    assert found[1] == bucket.head("in/1") and bucket.head("in/9") is None
+    there = bucket.head("in/1")
+    assert (there.bytes, there.etag, there.sha256) == (1, found[1].etag, hashlib.sha256(b"x").hexdigest())
+    assert bucket.head("in/9") is None
     assert len({one.etag for one in found}) == 3
 
 
@@ -109,6 +111,32 @@ def test_a_range_is_of_the_wanted_version_and_within_the_object(endpoint):
             ask()
         assert caught.value.status == status and not caught.value.passing
     assert bucket.stream("absent") is None
+
+
+def test_an_index_is_published_after_what_it_names(endpoint, tmp_path, monkeypatch):
+    bucket = Bucket("records", "latents/", endpoint)
+    for name in ("256/a.safetensors", "256/b.safetensors", "index.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    put, order = Bucket.put, []
+
+    def cut_off(self, path, key):
+        if len(order) == 2:
+            raise ObjectError("gone", status=None, code="", passing=True)
+        order.append(key)
+        return put(self, path, key)
+
+    monkeypatch.setattr(Bucket, "put", cut_off)
+    with pytest.raises(ObjectError):
+        publish(bucket, tmp_path, last=["index.parquet"])
+    assert sorted(order) == ["256/a.safetensors", "256/b.safetensors"] and bucket.head("index.parquet") is None
+    monkeypatch.setattr(Bucket, "put", put)
+    assert publish(bucket, tmp_path, last=["index.parquet"]) == ["index.parquet"], "the rest is there"
+    (tmp_path / "256/a.safetensors").write_bytes(b"another")
+    assert publish(bucket, tmp_path, last=["index.parquet"]) == ["256/a.safetensors"]
+    assert bucket.get("256/a.safetensors") == b"another"
+    with pytest.raises(GokuError, match=r"no absent\.parquet"):
+        publish(bucket, tmp_path, last=["absent.parquet"])
 
 
 def test_a_file_that_cannot_be_written_names_the_object(endpoint, tmp_path):

@@ -136,9 +136,10 @@ class Policy:
             return addresses
         allowed = [address for address in addresses if self._may(address)]
         if not allowed:
+            where = f"{host} leads to {addresses[0]}, which" if host != addresses[0] else host
             raise Failure(
                 "refused-address",
-                f"{host} leads to {addresses[0]}, which is no public address; "
+                f"{where} is no public address; "
                 "collect.download.allow_hosts lists hosts and networks that may be asked all the same",
             )
         return allowed

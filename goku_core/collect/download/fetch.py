@@ -120,7 +120,7 @@ class Fetcher:
         with closing(reply.chunks):
             received = self._receive(name, wanted, reply)
         known = Known(reply.etag, reply.modified, reply.total)
-        return self._kept(name, wanted, known, received, reply.sha256)
+        return self._kept(name, wanted, known, received, reply)
 
     def _ask(self, address: str, known: Known, start: int) -> Reply | None:
         if address.startswith(SCHEME):
@@ -158,16 +158,16 @@ class Fetcher:
             raise Failure("cut", told, passing=True)
         return size - reply.start
 
-    def _kept(self, name: str, wanted: Wanted, known: Known, received: int, given: str = "") -> Fetched:
+    def _kept(self, name: str, wanted: Wanted, known: Known, received: int, reply: Reply | None = None) -> Fetched:
         """The whole file, checked against all that is known of it, under the name of its content."""
         place = self.cache.whole(known.sha256) if known.sha256 else self.cache.piece(name)
         size = _size(place)
         if size == 0:
             raise self._spoiled(name, "empty", "the file has no bytes")
         self._check_size(name, wanted, size, whole=True)
-        suffix = self._suffix(name, "", place)
+        suffix = self._suffix(name, reply.media_type if reply else "", place)
         sha256 = known.sha256 or _digest(place)
-        for expected, who in ((wanted.sha256, "the table"), (given, "the bucket")):
+        for expected, who in ((wanted.sha256, "the table"), (reply.sha256 if reply else "", "the bucket")):
             if expected and expected != sha256:
                 # Bytes of several connections may not fit together: then the whole is asked for once more.
                 mixed = not known.sha256 and received < size
