@@ -119,7 +119,8 @@ class Fetcher:
             return self._kept(name, wanted, known, received=0)
         with closing(reply.chunks):
             received = self._receive(name, wanted, reply)
-        known = Known(reply.etag, reply.modified, reply.total)
+        # Where the server did not say how long it is, a cut looks like an end: the next round fetches it anew.
+        known = Known() if reply.total is None else Known(reply.etag, reply.modified, reply.total)
         return self._kept(name, wanted, known, received, reply)
 
     def _ask(self, address: str, known: Known, start: int) -> Reply | None:
