@@ -16,10 +16,11 @@ from object_store import object_store
 from goku_core import curate
 from goku_core.collect import Request, run
 from goku_core.collect.request import SampleCorpus
+from goku_core.config import load_params
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.executor import Outcome, execute
-from goku_core.pipeline.line import Cell
+from goku_core.pipeline.line import Cell, cells, select
 from goku_core.pipeline.plan import plan
 from goku_core.storage import Bucket
 
@@ -183,23 +184,21 @@ def test_the_line_on_a_bucket_is_that_on_the_folder(
     run(Request(sample=small), Context(made, made, made, seed=7))
     for file in sorted((made / "data/raw").iterdir()):
         bucket.put(file, f"2026/{file.name}")
-    tables = []
-    for name, place in (("disk", str(made / "data/raw")), ("bucket", source(bucket))):
-        request = Request(source=place)
-        (tmp_path / name).mkdir()
-        execute(
-            Cell("collect", "collect", request, tuple(request.inputs()), ("data/raw", "data/raw.parquet")),
-            tmp_path / name,
-        )
-        tables.append(pq.read_table(tmp_path / name / "data/raw.parquet").drop_columns(["uri", "source"]))
-    assert tables[0] == tables[1]
-    settings = curate.Request(
+    params = load_params(Path(__file__).resolve().parents[2] / "params/smoke.yaml")
+    params.curate = curate.Request(
         gate={"min_side": 64, "min_seconds": 1, "min_kbps": 1},
         tiers={"480p": {"min_side": 64, "ocr_max": 1, "motion_min": 0, "motion_max": 99}},
         min_clip_seconds=1,
     )
-    made_by_curation = ("data/clips.parquet", "data/transcoded", "reports/curation")
-    execute(Cell("curate", "curate", settings, ("data/raw", "data/raw.parquet"), made_by_curation), tmp_path / "bucket")
+    tables = []
+    for name, place in (("disk", str(made / "data/raw")), ("bucket", source(bucket))):
+        params.collect = Request(source=place)
+        (tmp_path / name).mkdir()
+        (gather, judge) = select(cells(params), ["collect", "curate"])
+        execute(gather, tmp_path / name)
+        tables.append(pq.read_table(tmp_path / name / "data/raw.parquet").drop_columns(["uri", "source"]))
+    assert tables[0] == tables[1]
+    execute(judge, tmp_path / "bucket")
     rows = pq.read_table(tmp_path / "bucket/data/clips.parquet").to_pylist()
     clips = [row for row in rows if row["kind"] == "video" and row["outcome"] == "kept"]
     assert len(clips) == 2 and all(clip["caption"] and clip["uri"].startswith("data/raw/") for clip in clips)
