@@ -11,7 +11,7 @@ from flows.cells import run_cells
 
 @flow(name="collect", flow_run_name="collect")
 def collect(strict: bool = False, workspace: str = ".") -> list[dict[str, Any]]:
-    """Gather raw media: a folder, or the procedural sample corpus.
+    """Gather raw media: a folder, a bucket, a list, a table, or the procedural sample corpus.
 
     Args:
         strict: work done by other code does not count as done.

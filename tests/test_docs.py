@@ -84,9 +84,10 @@ def test_yaml_of_documents_names_real_parameters() -> None:
 
     from goku_core.config import Params
 
-    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/laptop.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
+    texts = [(ROOT / "docs" / name).read_text() for name in ("laptop.md", "collect.md")]
+    blocks = [re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for text in texts]
+    assert all(blocks)
+    for block in [block for found in blocks for block in found]:
         for section, values in yaml.safe_load(block).items():
             model = Params.model_fields[section].annotation
             model.model_validate(values)

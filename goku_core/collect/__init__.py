@@ -1,4 +1,4 @@
-"""Collect: gathers raw media, a user's folder or the rendered sample corpus, and names every file by its bytes."""
+"""Collect: gathers raw media from a folder, a bucket, a list, a table or the rendered sample corpus, named by their bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Request", "run"]
 
 
 def run(request: Request, context: Context) -> Report:
-    """Writes data/raw (the files, for the sample corpus) and data/raw.parquet (one row per file found)."""
+    """Writes data/raw (the files rendered or downloaded) and data/raw.parquet (one row per file found or named)."""
     from goku_core.collect.collection import collect
 
     return collect(request, context)

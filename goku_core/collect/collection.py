@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from goku_core.collect.listing import Medium, find_files, list_media
-from goku_core.collect.request import SAMPLE, Request
+from goku_core.collect.gather import gather
+from goku_core.collect.listing import RAW_FOLDER, Medium, find_files, list_media, uri_of
+from goku_core.collect.request import Request
 from goku_core.collect.sample import Recipe, corpus
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.pool import run_operator
 
-RAW_FOLDER, RAW_TABLE = "data/raw", "data/raw.parquet"
+RAW_TABLE = "data/raw.parquet"
 RENDER = "goku_core.collect.render:render"
 IMAGES_PER_CALL = 32
 RENDER_TIMEOUT_SECONDS = 300.0  # our choice: a hundred times what the longest default video takes
@@ -39,12 +40,17 @@ SCHEMA = pa.schema(
         pa.field("outcome", pa.string()),
         pa.field("filter", pa.string()),
         pa.field("message", pa.string()),
+        pa.field("source", pa.string(), metadata={"unit": "address it was downloaded from; null for a local file"}),
     ]
 )
 
 
 class Report(BaseModel):
-    """What was found. files = kept + rejected + failed."""
+    """What was found. files = kept + rejected + failed.
+
+    filters         rows by filter or error class
+    received_bytes  what came over the network in this attempt
+    """
 
     source: str
     files: int
@@ -58,23 +64,28 @@ class Report(BaseModel):
     seconds: float
     files_per_second: float
     frames_rendered: int = 0
+    received_bytes: int = 0
 
 
 def collect(request: Request, context: Context) -> Report:
-    """Renders the sample corpus or lists a folder; writes data/raw and data/raw.parquet.
+    """Renders the sample corpus, lists a folder or downloads what a source names; writes data/raw and data/raw.parquet.
 
-    Raises GokuError when a folder is missing, is not a folder, or holds no media.
+    Raises GokuError when the source is missing, cannot be read, or holds no media, and ConnectionError when too many of
+    its addresses cannot be reached now.
     """
     started = time.monotonic()
     raw = context.output(RAW_FOLDER)
     raw.mkdir(parents=True, exist_ok=True)
-    frames = 0
-    if request.source == SAMPLE:
+    frames = received = 0
+    if request.kind == "sample":
         frames = render_corpus(request, context, raw)
         media = _listed(find_files(raw), lambda path: f"{RAW_FOLDER}/{path.relative_to(raw).as_posix()}", context)
+    elif request.kind != "folder":
+        media, received = gather(request, context, raw)
+        _say_sidecar_problems(media, context)
     else:
         folder = _folder(request.source, context)
-        media = _listed(_files_of(folder), lambda path: _uri(path, context.workspace), context)
+        media = _listed(_files_of(folder), lambda path: uri_of(path, context.workspace), context)
         if not any(medium.kind != "unknown" for medium in media):
             raise GokuError(
                 f"collect.source: {folder} holds no video or image among its {len(media)} files. "
@@ -82,7 +93,7 @@ def collect(request: Request, context: Context) -> Report:
             )
         _say_sidecar_problems(media, context)
     pq.write_table(as_table(media), context.output(RAW_TABLE), compression="zstd")
-    report = _report(request.source, media, frames, time.monotonic() - started)
+    report = _report(request.source, media, frames, received, time.monotonic() - started)
     context.tracker.log_metrics(
         {
             "collect/files": report.files,
@@ -90,6 +101,7 @@ def collect(request: Request, context: Context) -> Report:
             "collect/rejected": report.rejected,
             "collect/failed": report.failed,
             "collect/bytes": report.bytes,
+            "collect/received_bytes": report.received_bytes,
             "collect/files_per_second": report.files_per_second,
         }
     )
@@ -139,6 +151,7 @@ def as_table(media: list[Medium]) -> pa.Table:
             "outcome": medium.outcome,
             "filter": medium.filter,
             "message": medium.message,
+            "source": medium.source,
         }
         for medium in media
     ]
@@ -175,22 +188,15 @@ def _files_of(folder: Path) -> list[Path]:
     return files
 
 
-def _uri(path: Path, workspace: Path) -> str:
-    path, workspace = path.absolute(), workspace.absolute()
-    if path.is_relative_to(workspace):
-        return path.relative_to(workspace).as_posix()
-    return path.as_posix()
-
-
 def _say_sidecar_problems(media: list[Medium], context: Context) -> None:
-    problems = [(medium.uri, medium.sidecar.problem) for medium in media if medium.sidecar.problem]
+    problems = [(medium.source or medium.uri, medium.sidecar.problem) for medium in media if medium.sidecar.problem]
     for uri, problem in problems[:PROBLEMS_SHOWN]:
         context.say(f"collect: {uri} goes without a caption: {problem}")
     if len(problems) > PROBLEMS_SHOWN:
         context.say(f"collect: and {len(problems) - PROBLEMS_SHOWN} more sidecars that were not understood")
 
 
-def _report(source: str, media: list[Medium], frames: int, seconds: float) -> Report:
+def _report(source: str, media: list[Medium], frames: int, received: int, seconds: float) -> Report:
     outcomes = Counter(medium.outcome for medium in media)
     return Report(
         source=source,
@@ -205,4 +211,5 @@ def _report(source: str, media: list[Medium], frames: int, seconds: float) -> Re
         seconds=round(seconds, 3),
         files_per_second=round(len(media) / max(seconds, 1e-9), 2),
         frames_rendered=frames,
+        received_bytes=received,
     )

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
+RAW_FOLDER = "data/raw"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SIDECAR_SUFFIXES = (".json", ".txt")
@@ -29,7 +30,11 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Medium:
-    """One row of raw.parquet; `outcome` is "kept", "rejected" or "failed"."""
+    """One row of raw.parquet; `outcome` is "kept", "rejected" or "failed".
+
+    uri     the file; where there is none of its own, what names it in the source
+    source  where it was downloaded from; None for a file that was there
+    """
 
     uri: str
     kind: str
@@ -39,6 +44,7 @@ class Medium:
     outcome: str = "kept"
     filter: str | None = None
     message: str | None = None
+    source: str | None = None
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -46,10 +52,13 @@ def find_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() not in SIDECAR_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        if path.suffix.lower() not in SIDECAR_SUFFIXES and not is_hidden(path.relative_to(folder)) and path.is_file()
     )
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Does its name, or that of a folder it lies in, begin with a dot?"""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def list_media(
@@ -76,17 +85,28 @@ def examine(path: Path, uri: str) -> Medium:
         return Medium(uri, kind, outcome="failed", filter="unreadable", message=message)
     medium = Medium(uri, kind, digest, size)
     if kind == "unknown":
-        known = " ".join(VIDEO_SUFFIXES + IMAGE_SUFFIXES)
-        return replace(
-            medium, outcome="rejected", filter="type", message=f"'{path.suffix}' is not one of the known types: {known}"
-        )
+        return of_unknown_type(medium, path)
     medium = replace(medium, sidecar=read_sidecar(path))
     if size == 0:
         return replace(medium, outcome="failed", filter="empty", message="the file has no bytes")
     return medium
 
 
-def kind_of(path: Path) -> str:
+def uri_of(path: Path, workspace: Path) -> str:
+    """Relative to the workspace, absolute outside it."""
+    path, workspace = path.absolute(), workspace.absolute()
+    if path.is_relative_to(workspace):
+        return path.relative_to(workspace).as_posix()
+    return path.as_posix()
+
+
+def of_unknown_type(medium: Medium, path: PurePath) -> Medium:
+    known = " ".join(VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+    message = f"'{path.suffix}' is not one of the known types: {known}"
+    return replace(medium, outcome="rejected", filter="type", message=message)
+
+
+def kind_of(path: PurePath) -> str:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
@@ -99,29 +119,44 @@ def mark_duplicates(media: list[Medium]) -> list[Medium]:
     marked = []
     for medium in media:
         if medium.outcome == "kept":
-            known = first.setdefault(medium.media_id, medium.uri)
-            if known != medium.uri:
-                message = f"the same bytes as {known}"
-                medium = replace(medium, outcome="rejected", filter="duplicate", message=message)
+            name = medium.source or medium.uri
+            if medium.media_id in first:
+                message = f"the same bytes as {first[medium.media_id]}"
+                # A download has no file of its own then: the first one's is named by the same bytes.
+                medium = replace(medium, uri=name, outcome="rejected", filter="duplicate", message=message)
+            else:
+                first[medium.media_id] = name
         marked.append(medium)
     return marked
 
 
-def read_sidecar(path: Path) -> Sidecar:
-    """Captions from ``name.json``, ``name.mp4.json``, ``name.txt`` or ``name.mp4.txt``, the first that exists.
+def sidecar_names(name: str) -> list[str]:
+    """Names of the files that may hold the captions of the file ``name``, the first that exists counts."""
+    stem = PurePath(name).stem
+    return [beside for suffix in SIDECAR_SUFFIXES for beside in (stem + suffix, name + suffix)]
 
-    JSON is ``{"caption": "..."}`` or ``{"captions": [{"start": 0.0, "end": 2.5, "text": "..."}]}``; a text file is
-    the caption.
-    """
-    for suffix in SIDECAR_SUFFIXES:
-        for place in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
-            if place.is_file():
-                try:
-                    text = place.read_text(encoding="utf-8-sig")
-                    return _from_json(json.loads(text)) if suffix == ".json" else _from_text(text)
-                except (OSError, ValueError, RecursionError) as error:
-                    return Sidecar(problem=f"{place.name}: {error}")
+
+def read_sidecar(path: Path) -> Sidecar:
+    """Captions from ``name.json``, ``name.mp4.json``, ``name.txt`` or ``name.mp4.txt``, the first that exists."""
+    for name in sidecar_names(path.name):
+        place = path.with_name(name)
+        if place.is_file():
+            try:
+                return sidecar_from(name, place.read_bytes())
+            except OSError as error:
+                return Sidecar(problem=f"{name}: {error}")
     return Sidecar()
+
+
+def sidecar_from(name: str, content: bytes) -> Sidecar:
+    """JSON is ``{"caption": "..."}`` or ``{"captions": [{"start": 0.0, "end": 2.5, "text": "..."}]}``; a text file is
+    the caption. Where it cannot be understood the sidecar says why.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        return from_json(json.loads(text)) if name.lower().endswith(".json") else _from_text(text)
+    except (ValueError, RecursionError) as error:
+        return Sidecar(problem=f"{name}: {error}")
 
 
 def _from_text(text: str) -> Sidecar:
@@ -129,7 +164,8 @@ def _from_text(text: str) -> Sidecar:
     return Sidecar(caption=" ".join(text.split()) or None)
 
 
-def _from_json(content: object) -> Sidecar:
+def from_json(content: object) -> Sidecar:
+    """``{"caption": ...}``, ``{"captions": [...]}`` or both. Raises ValueError where it is something else."""
     if not isinstance(content, dict):
         raise ValueError('expected {"caption": ...} or {"captions": [...]}')
     caption, spans = content.get("caption"), content.get("captions")

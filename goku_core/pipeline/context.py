@@ -82,6 +82,12 @@ class Context:
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
 
+    def cache(self, name: str) -> Path:
+        """A folder that outlives attempts and fingerprints; what it holds may be deleted at any time, to cost time only."""
+        place = self.workspace / ".goku" / "cache" / name
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
     def progress(self, description: str, total: float | None = None, unit: str = "items") -> Bar:
         return Bar(description, total, unit)
 

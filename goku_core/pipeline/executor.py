@@ -113,7 +113,7 @@ def input_trees(cell: Cell, place: Workspace) -> dict[str, Tree]:
     """Content of the declared inputs; a missing one is an error that names the cell to run first."""
     trees = {}
     for path in cell.inputs:
-        tree = place.digests.tree(place.root / path)
+        tree = cell.content(path, place)
         if tree is None:
             first = f"Run `goku run {' '.join(cell.after)}` first" if cell.after else "Check the path in params.yaml"
             raise GokuError(f"{cell.name}: its input {path} is not there. {first} (`goku plan` shows the order).")
@@ -235,7 +235,7 @@ def _staged_outputs(cell: Cell, place: Workspace, name: str) -> dict[str, Tree]:
 
 def _refuse_changed_inputs(cell: Cell, place: Workspace, before: Mapping[str, Tree]) -> None:
     for path, tree in before.items():
-        now = place.digests.tree(place.root / path)
+        now = cell.content(path, place)
         if now is None or now.digest != tree.digest:
             raise RuntimeError(f"its input {path} changed while it ran, so the result names no defined input")
 

@@ -86,6 +86,10 @@ class Digests:
     def file(self, path: Path) -> str:
         return self._files([path])[0][0]
 
+    def files(self, paths: Iterable[Path]) -> list[tuple[str, int]]:
+        """SHA-256 and size of each; those not remembered are read by several threads."""
+        return self._files(paths)
+
     def tree(self, path: Path) -> Tree | None:
         """The content below `path`, or None where nothing is. Links to files are followed, to folders are not."""
         if path.is_file():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -17,10 +16,12 @@ from goku_core.pipeline.errors import GokuError
 
 if TYPE_CHECKING:
     from goku_core.config import Params
+    from goku_core.pipeline.commit import Workspace
+    from goku_core.pipeline.fingerprint import Tree
 
 # Raised by hand when a stage's results change for the same request and inputs. Never lowered.
 REVISIONS = {
-    "collect": 2,
+    "collect": 3,
     "curate": 2,
     "vae": 1,
     "precompute": 2,
@@ -38,7 +39,7 @@ class Cell:
     name      ``curate`` or ``train@joint_low``
     stage     name of the stage; its room is the module `room`, by default ``goku_core.<stage>``
     request   the stage's parameters, reduced to what this cell needs
-    inputs    paths relative to the workspace (absolute only for a user's own media folder)
+    inputs    paths relative to the workspace (absolute only for a user's own media), or the address of a bucket
     outputs   paths relative to the workspace; nobody else writes there
     revision  see `REVISIONS`
     seed      the run seed
@@ -62,6 +63,15 @@ class Cell:
     def request_json(self) -> dict[str, Any]:
         return self.request.model_dump(mode="json")
 
+    def content(self, path: str, place: Workspace) -> Tree | None:
+        """What lies at an input, None where nothing does.
+
+        A request that reads more than files of the workspace answers for it (`input_tree`): a bucket's listing.
+        Raises `GokuError` where that cannot be asked.
+        """
+        ask = getattr(self.request, "input_tree", None)
+        return ask(path, place.root, place.digests) if ask else place.digests.tree(place.root / path)
+
 
 def cells(params: Params) -> list[Cell]:
     """All cells of the line in an order in which they can run."""
@@ -84,7 +94,7 @@ def cells(params: Params) -> list[Cell]:
     promoted = dict.fromkeys(params.promote.phases().values())
     return wire(
         [
-            cell("collect", params.collect, _own_folder(params), ["data/raw", "data/raw.parquet"]),
+            cell("collect", params.collect, params.collect.inputs(), ["data/raw", "data/raw.parquet"]),
             cell(
                 "curate",
                 params.curate,
@@ -108,12 +118,6 @@ def cells(params: Params) -> list[Cell]:
             ),
         ]
     )
-
-
-def _own_folder(params: Params) -> list[str]:
-    """The user's media folder where `collect.source` names one: its content is an input of the line."""
-    source = params.collect.source
-    return [] if source == "sample" else [Path(source).as_posix()]
 
 
 def wire(line: Sequence[Cell]) -> list[Cell]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from goku_core.pipeline import code
 from goku_core.pipeline.commit import Record, Workspace
+from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.fingerprint import fingerprint
 from goku_core.pipeline.line import Cell
 
@@ -73,8 +74,12 @@ def _entry(
     inputs, absent = {}, []
     for path in cell.inputs:
         digest = known.get(path)
-        if digest is None and (tree := place.digests.tree(place.root / path)) is not None:
-            digest = tree.digest
+        try:
+            if digest is None and (tree := cell.content(path, place)) is not None:
+                digest = tree.digest
+        except GokuError as error:  # a bucket that cannot be asked now: the other cells have their answer all the same
+            absent.append(f"input {path}: {error}")
+            continue
         if digest is None:
             absent.append(f"input {path} is not there")
         else:

@@ -162,6 +162,7 @@ def test_table_has_the_agreed_columns(small: tuple[Path, Report]) -> None:
         "outcome",
         "filter",
         "message",
+        "source",
     ]
     assert schema.field("bytes").type == pa.int64()
 
