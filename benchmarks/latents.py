@@ -41,7 +41,9 @@ Side = Callable[[], None]
 def main(arguments: list[str] | None = None) -> Result:
     options = parser("latents", __doc__)
     options.add_argument("--megabytes", type=int, default=512, help="of latents in each case [512]")
-    options = settle(options.parse_args(arguments))
+    options = options.parse_args(arguments)
+    options.threads = options.threads or 1  # a loader has one; torch's conversions and copies would take all
+    options = settle(options)
     result = Result("latents", CLAIM, options)
     result.note(
         "the tar is read as webdataset reads it (tarfile as a stream, numpy from memory); webdataset is not run"
