@@ -109,6 +109,6 @@ def _children() -> list[int]:
             words = status.with_name("cmdline").read_bytes()
         except OSError:  # ended meanwhile
             continue
-        if int(fields[1]) == os.getpid() and b"pool_worker" in words:
+        if int(fields[1]) == os.getpid() and b"goku_core.pipeline.pool" in words:
             found.append(int(status.parent.name))
     return found
