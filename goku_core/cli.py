@@ -17,6 +17,7 @@ COMMANDS = {
     "lineage": ("goku_core.cli_run", "lineage"),
     "report": ("goku_core.cli_run", "report"),
     "params": ("goku_core.cli_params", "params"),
+    "latents": ("goku_core.cli_latents", "latents"),
     "bench": ("goku_core.cli_bench", "bench"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
     "generate": ("goku_core.cli_generate", "generate"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -20,7 +21,14 @@ from goku_core.cli_bench import benchmarks_folder, listed
 from goku_core.pipeline.errors import GokuError
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = {"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"}
+TIMED = {
+    "attention": "goku sdpa",
+    "block": "goku packed",
+    "step": "goku packed",
+    "sample": "goku",
+    "roofline": "step",
+    "latents": "goku shards",
+}
 NAMES = sorted(listed(ROOT / "benchmarks"))
 
 
@@ -72,6 +80,25 @@ def test_rates_count_tokens_of_samples_on_both_sides(tiny_result, name):
     """One sequence and mixed have the same 56 tokens; padding (to 96) counts for nobody."""
     for row in json.loads(tiny_result(name).read_text())["rows"]:
         assert row["tokens_per_s"] * row["median_s"] == pytest.approx(56)
+
+
+def test_every_layout_of_latents_delivers_the_same_samples(tmp_path):
+    """A side that reads less, or something else, would look fast."""
+    from benchmarks import latents
+
+    samples = [latents._sample((4, 2, 4, 6), number) for number in range(5)]
+    delivered: dict[str, list[bytes]] = {}
+    with pytest.MonkeyPatch.context() as patch, latents.sides(tmp_path, samples) as made:
+        copy = np.copyto
+        for name, side in made.items():
+            if name in ("pt files", "goku shards, float32"):
+                continue  # torch copies for them
+            delivered[name] = found = []
+            patch.setattr(np, "copyto", lambda to, given, found=found: (copy(to, given), found.append(to.tobytes())))
+            side()
+    assert set(delivered) == {"goku shards", "npz files", "tar stream", "memory copy (limit)"}
+    for found in delivered.values():
+        assert sorted(found) == sorted(sample.tobytes() for sample in samples)
 
 
 @pytest.mark.skipif(not peer.installed(), reason="the extra bench (diffusers) is not installed")

@@ -8,7 +8,7 @@ aspect ratio other than 1:1 is not applied.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -157,32 +157,89 @@ def read_clip(
     """
     if fps <= 0 or count < 1 or height < 1 or width < 1 or first < 0:
         raise ValueError(f"need fps, count, sides > 0, first >= 0; got {fps}, {count}, {height}x{width}, {first}")
-    clip: list[np.ndarray] = []
+    clip = list(stream_clip(path, start_pts, end_pts, fps, count, height, width, first, threads))
+    return np.stack(clip) if clip else np.empty((0, height, width, 3), np.uint8)
+
+
+def stream_clip(
+    path: str | Path,
+    start_pts: int,
+    end_pts: int,
+    fps: float,
+    count: int,
+    height: int,
+    width: int,
+    first: float = 0.0,
+    threads: int = 1,
+) -> Iterator[np.ndarray]:
+    """The frames of `read_clip` one after the other, so that a long clip never lies in memory as a whole."""
+
+    def targets(time_base: Fraction) -> list[int]:
+        return _targets(start_pts, end_pts, fps, count, first, time_base)
+
+    return (shown for _, shown in _shown_at(path, start_pts, end_pts, targets, height, width, threads))
+
+
+def read_windows(
+    path: str | Path,
+    start_pts: int,
+    end_pts: int,
+    fps: float,
+    count: int,
+    height: int,
+    width: int,
+    firsts: Sequence[float],
+    threads: int = 1,
+) -> list[np.ndarray]:
+    """`read_clip` from each of ``firsts``, all of them from one decode."""
+    windows: list[list[int]] = []
+
+    def targets(time_base: Fraction) -> list[int]:
+        windows[:] = [_targets(start_pts, end_pts, fps, count, first, time_base) for first in firsts]
+        return sorted({moment for window in windows for moment in window})
+
+    found = dict(_shown_at(path, start_pts, end_pts, targets, height, width, threads))
+    clips = [[found[moment] for moment in window if moment in found] for window in windows]
+    return [np.stack(clip) if clip else np.empty((0, height, width, 3), np.uint8) for clip in clips]
+
+
+def _shown_at(
+    path: str | Path,
+    start_pts: int,
+    end_pts: int,
+    moments: Callable[[Fraction], list[int]],
+    height: int,
+    width: int,
+    threads: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each of the rising moments (ticks, given the time base) with the frame that is on the screen then."""
     shown: Frame | None = None
     targets: list[int] = []
+    given = 0
     step = 0  # ticks between the last two frames
     for frame in frames(path, start_pts, None, threads):
         if frame.pts >= end_pts:
             break
         if shown is None:
-            targets = _targets(start_pts, end_pts, fps, count, first, frame.time_base)
+            targets = moments(frame.time_base)
         else:
             step = frame.pts - shown.pts
         # The frame on the screen at a moment is the last one whose timestamp is not after it.
-        while len(clip) < len(targets) and frame.pts > targets[len(clip)]:
-            clip.append(cover((shown or frame).rgb(), height, width))
+        while given < len(targets) and frame.pts > targets[given]:
+            yield targets[given], cover((shown or frame).rgb(), height, width)
+            given += 1
         shown = frame
-        if len(clip) == len(targets):
-            break
+        if given == len(targets):
+            return
     else:  # the file ended within the span: its last frame stays for one step, not for ever
         if shown is not None:
             targets = [target for target in targets if target < shown.pts + max(1, step)]
     if shown is None:
         raise MediaError("truncated", f"no frame between timestamps {start_pts} and {end_pts}")
-    if len(clip) < len(targets):
+    if given < len(targets):
         rest = cover(shown.rgb(), height, width)
-        clip += [rest] * (len(targets) - len(clip))
-    return np.stack(clip) if clip else np.empty((0, height, width, 3), np.uint8)
+        for target in targets[given:]:
+            yield target, rest
 
 
 def _targets(start: int, end: int, fps: float, count: int, first: float, time_base: Fraction) -> list[int]:

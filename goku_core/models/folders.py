@@ -13,7 +13,7 @@ from goku_core.models.config import GokuConfig, VideoVAEConfig
 from goku_core.models.text import TextEncoder, WordEncoder
 from goku_core.models.transformer import Goku
 from goku_core.models.vae import VideoVAE
-from goku_core.models.vae_interface import CausalVAE
+from goku_core.models.vae_interface import CausalVAE, LatentConfig
 
 WEIGHTS = "model.safetensors"
 
@@ -43,7 +43,7 @@ def load_vae(folder: Path, digest: str | None = None) -> CausalVAE:
     config = read_config(folder, "goku-vae")
     if digest is not None and (found := weights_digest(folder)) != digest:
         raise ValueError(
-            f"{folder} is not the VAE whose latents the model was trained on: its weights are {found[:12]}, those were "
+            f"{folder} is not the VAE whose latents the model learns from: its weights are {found[:12]}, those were "
             f"{digest[:12]}. Run the stages from vae on again, or use the model with its own VAE (a bundle holds both)."
         )
     weights = load_file(folder / WEIGHTS)
@@ -60,6 +60,16 @@ def load_vae(folder: Path, digest: str | None = None) -> CausalVAE:
     return vae.eval().requires_grad_(False)
 
 
+def load_vae_config(folder: Path) -> LatentConfig:
+    """Shape of the latent space of `models/vae`, without its weights."""
+    described = read_config(folder, "goku-vae")["vae"]
+    if "kind" in described:
+        from goku_core.models.vae_config import PretrainedVAEConfig
+
+        return PretrainedVAEConfig.from_json(described)
+    return VideoVAEConfig.from_json(described)
+
+
 def load_goku(folder: Path, weights: str = WEIGHTS) -> tuple[Goku, dict[str, Any]]:
     """The transformer of `models/<phase>` and its config.json."""
     config = read_config(folder, "goku")
@@ -68,13 +78,15 @@ def load_goku(folder: Path, weights: str = WEIGHTS) -> tuple[Goku, dict[str, Any
     return model, config
 
 
-def text_encoder(spec: dict[str, Any], fingerprint: str | None = None) -> TextEncoder:
+def text_encoder(spec: dict[str, Any], fingerprint: str | None = None, folder: Path | str | None = None) -> TextEncoder:
     """The encoder that a request or config.json describes: {"kind": "words" | "t5", ...}.
+
+    folder   from which a relative folder of weights counts (the workspace); None: from the current one
 
     With `fingerprint`, the one that the latents or the model were made with, an encoder that would give other vectors raises
     ValueError: a model is deaf to them, and nothing else would say so.
     """
-    encoder = _text_encoder(spec)
+    encoder = _text_encoder(spec, folder)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
         raise ValueError(
             f"text encoder: the texts were encoded by {fingerprint}, this installation has {encoder.fingerprint}. Use the "
@@ -83,11 +95,12 @@ def text_encoder(spec: dict[str, Any], fingerprint: str | None = None) -> TextEn
     return encoder
 
 
-def _text_encoder(spec: dict[str, Any]) -> TextEncoder:
+def _text_encoder(spec: dict[str, Any], folder: Path | str | None) -> TextEncoder:
     if spec["kind"] == "words":
         return WordEncoder(spec["width"], spec["max_tokens"])
     if spec["kind"] == "t5":
         from goku_core.models.text_t5 import T5Encoder
 
-        return T5Encoder(spec["weights"], spec["max_tokens"])
+        local = Path(folder or "") / spec["weights"]
+        return T5Encoder(str(local) if local.is_dir() else spec["weights"], spec["max_tokens"])
     raise ValueError(f'text encoder "{spec["kind"]}": known are "words" and "t5"')

@@ -53,6 +53,12 @@ class TextEncoder(Protocol):
     def encode(self, text: str) -> Tensor:
         """One caption -> (M, width) float32, M >= 1."""
 
+    def encode_batch(self, texts: list[str], tokens: int) -> list[Tensor]:
+        """`encode` of each, in calls of at most `tokens` tokens (a longer caption is a call of its own)."""
+
+    def to(self, device: torch.device) -> TextEncoder:
+        """The same encoder working on a device; captions come back to the CPU."""
+
 
 @lru_cache(maxsize=65536)
 def _word_vector(word: str, width: int) -> np.ndarray:
@@ -97,6 +103,12 @@ class WordEncoder:
                     row = row + 0.25 * _word_vector(f"{other - place:+d} {sequence[other]}", self.width)
             rows.append(row)
         return torch.from_numpy(np.stack(rows))
+
+    def encode_batch(self, texts: list[str], tokens: int) -> list[Tensor]:
+        return [self.encode(text) for text in texts]
+
+    def to(self, device: torch.device) -> WordEncoder:
+        return self
 
 
 def pack_texts(encoded: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -42,17 +42,50 @@ class T5Encoder:
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for name, value in sorted(self._model.state_dict().items()):
+            bits = value.float().cpu().flatten().view(torch.int32)
             digest.update(name.encode())
-            digest.update(value.float().flatten()[:64].numpy().tobytes())
-        return f"t5-v1-{self._name}-{self.max_tokens}-{digest.hexdigest()[:16]}"
+            digest.update(bits[:64].numpy().tobytes())
+            # All values count, at the speed of memory; a sum of integers is the same in whatever order it is taken.
+            digest.update(str(int(bits.sum(dtype=torch.int64))).encode())
+        return f"t5-v2-{self._name}-{self.max_tokens}-{digest.hexdigest()[:16]}"
 
-    @torch.no_grad()
     def encode(self, text: str) -> Tensor:
         """A cleaned caption, cut to `max_tokens`. The empty caption gives the end token alone: the null text."""
-        ids = self._tokenizer(
-            clean_caption(text), truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).input_ids
-        return self._model(input_ids=ids).last_hidden_state[0].float()
+        return self.encode_batch([text], self.max_tokens)[0]
+
+    @torch.no_grad()
+    def encode_batch(self, texts: list[str], tokens: int) -> list[Tensor]:
+        """`encode` of each, captions of like length together, in calls of at most `tokens` tokens with their padding."""
+        cleaned = [clean_caption(text) for text in texts]
+        ids = self._tokenizer(cleaned, truncation=True, max_length=self.max_tokens).input_ids if cleaned else []
+        found: dict[int, Tensor] = {}
+        for places in _together([len(sequence) for sequence in ids], tokens):
+            longest = max(len(ids[place]) for place in places)
+            padded = torch.zeros(len(places), longest, dtype=torch.long)
+            mask = torch.zeros_like(padded)
+            for row, place in enumerate(places):
+                padded[row, : len(ids[place])] = torch.tensor(ids[place])
+                mask[row, : len(ids[place])] = 1
+            device = self._model.device
+            states = self._model(input_ids=padded.to(device), attention_mask=mask.to(device)).last_hidden_state
+            for row, place in enumerate(places):
+                found[place] = states[row, : len(ids[place])].float().cpu()
+        return [found[place] for place in range(len(texts))]
+
+    def to(self, device: torch.device) -> T5Encoder:
+        self._model.to(device)
+        return self
+
+
+def _together(lengths: list[int], tokens: int) -> list[list[int]]:
+    """Places in groups of like length, each of at most `tokens` tokens when padded to its longest, at least one in each."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if groups and (len(groups[-1]) + 1) * lengths[place] <= tokens:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
 
 
 def _folder(weights: str) -> str:

@@ -118,6 +118,19 @@ def input_trees(cell: Cell, place: Workspace) -> dict[str, Tree]:
             first = f"Run `goku run {' '.join(cell.after)}` first" if cell.after else "Check the path in params.yaml"
             raise GokuError(f"{cell.name}: its input {path} is not there. {first} (`goku plan` shows the order).")
         trees[path] = tree
+    return trees | weights_trees(cell, place)
+
+
+def weights_trees(cell: Cell, place: Workspace) -> dict[str, Tree]:
+    """Content of the weights that the request names and that are here; a name of a hub is no folder and says all itself.
+
+    Hidden files are left out: download tools keep their notes there. Digests are remembered, so that only new bytes are read.
+    """
+    trees = {}
+    for path in cell.weights:
+        if (tree := place.digests.tree(place.root / path)) is not None:
+            shown = [name for name in tree.files if not any(part.startswith(".") for part in name.split("/"))]
+            trees[path] = Tree({n: tree.files[n] for n in shown}, {n: tree.sizes[n] for n in shown}, tree.folder)
     return trees
 
 
@@ -234,6 +247,10 @@ def _staged_outputs(cell: Cell, place: Workspace, name: str) -> dict[str, Tree]:
 
 
 def _refuse_changed_inputs(cell: Cell, place: Workspace, before: Mapping[str, Tree]) -> None:
+    weights = {path: tree for path, tree in before.items() if path in cell.weights}
+    if weights_trees(cell, place) != weights:
+        raise RuntimeError("pretrained weights changed while it ran, so the result names no defined input")
+    before = {path: tree for path, tree in before.items() if path not in weights}
     for path, tree in before.items():
         now = cell.content(path, place)
         if now is None or now.digest != tree.digest:

@@ -6,7 +6,7 @@ the line from here. A stage is one cell, except `train`, which is one cell per p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ REVISIONS = {
     "collect": 3,
     "curate": 2,
     "vae": 1,
-    "precompute": 2,
+    "precompute": 3,
     "train": 2,
     "evaluate": 1,
     "promote": 1,
@@ -60,6 +60,14 @@ class Cell:
     def module(self) -> str:
         return self.room or f"goku_core.{self.stage}"
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Places of pretrained weights that the request uses, as written there: folders or files, or names of a hub.
+
+        What lies in such a folder is an input like any other: other content under the same path is other work.
+        """
+        return tuple(dict.fromkeys(_weights(self.request)))
+
     def request_json(self) -> dict[str, Any]:
         return self.request.model_dump(mode="json")
 
@@ -71,6 +79,19 @@ class Cell:
         """
         ask = getattr(self.request, "input_tree", None)
         return ask(path, place.root, place.digests) if ask else place.digests.tree(place.root / path)
+
+
+def _weights(request: BaseModel) -> Iterator[str]:
+    """Values of every key `weights`, however deep; a section with `weights_in_use()` says itself which it uses."""
+    if isinstance(getattr(request, "weights_in_use", None), Callable):
+        yield from request.weights_in_use()
+    elif isinstance(found := getattr(request, "weights", None), str) and found:
+        yield found
+    for name in type(request).model_fields:
+        inner = getattr(request, name)
+        for one in inner.values() if isinstance(inner, dict) else [inner]:
+            if isinstance(one, BaseModel):
+                yield from _weights(one)
 
 
 def cells(params: Params) -> list[Cell]:

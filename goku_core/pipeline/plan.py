@@ -10,6 +10,7 @@ from typing import Any, Literal
 from goku_core.pipeline import code
 from goku_core.pipeline.commit import Record, Workspace
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.executor import weights_trees
 from goku_core.pipeline.fingerprint import fingerprint
 from goku_core.pipeline.line import Cell
 
@@ -84,6 +85,7 @@ def _entry(
             absent.append(f"input {path} is not there")
         else:
             inputs[path] = digest
+    inputs |= {path: tree.digest for path, tree in weights_trees(cell, place).items()}
     if absent:
         return Entry(cell.name, "run", tuple(absent), (), None, seconds), None
     name = fingerprint(cell.stage, cell.revision, cell.request_json(), cell.seed, inputs)

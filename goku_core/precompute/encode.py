@@ -1,12 +1,13 @@
 """The operator of `precompute`: rows of kept clips to latents in shards. Runs in a supervised child.
 
-Rows go in, index rows come out; pixels live and die inside. One decode of a clip serves all resolutions and windows.
+Rows go in, tallies come out; pixels live and die inside. A batch of rows is written as one shard per resolution, and its index
+rows beside them last (`batches.py`): a killed run finds whole shards or none.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,124 +16,143 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from goku_core.media.spans import Span, fits, read_frames, resized, span_of_row, window_starts
+from goku_core.media.spans import read_each, resized, stream_frames
 from goku_core.models.folders import load_vae, text_encoder
-from goku_core.precompute.request import PrecomputeRequest, Resolution
-from goku_core.shards import ShardWriter, index_schema
+from goku_core.models.text import TextEncoder
+from goku_core.precompute.batches import BATCH, BATCH_ROWS, commit, shard_folder
+from goku_core.precompute.devices import Claim
+from goku_core.precompute.latents import PATCH, Batches, LatentEncoder
+from goku_core.precompute.request import PrecomputeRequest
+from goku_core.precompute.samples import Sample, Take, takes
+from goku_core.shards import ShardWriter
 
-PATCH_AREA = 4  # latent values of a token in space: patches of 2x2
+SCHEMA = pa.schema([("batch", pa.string()), ("samples", pa.int64())])
 
 
-def schema() -> pa.Schema:
-    """Index rows, and the resolution each belongs to."""
-    return index_schema().append(pa.field("resolution", pa.string()))
-
-
-@lru_cache(maxsize=1)
-def _networks(vae_folder: str, text_spec: str) -> tuple[Any, Any]:
-    return load_vae(Path(vae_folder)), text_encoder(json.loads(text_spec))
+class OtherEncoderError(ValueError):
+    """The encoders here are not those that the run began with."""
 
 
 def encode_rows(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
-    """settings: request (JSON of PrecomputeRequest), vae (folder), workspace, output (folder of all resolutions),
-    pictures_from_clips (whether the data set has no pictures of its own)."""
+    """settings: request (JSON of PrecomputeRequest), vae (folder), encoders (their fingerprints), workspace, scratch,
+    devices (one per worker), pictures_from_clips (whether the data set has no pictures of its own).
+
+    A batch that the pool hands over in part, to find the row that breaks it, is encoded and not written.
+    """
     if batch.num_rows == 0:
-        return pa.RecordBatch.from_pylist([], schema=schema())
+        return pa.RecordBatch.from_pylist([], schema=SCHEMA)
     request = PrecomputeRequest.model_validate(settings["request"])
-    vae, encoder = _networks(settings["vae"], request.text.model_dump_json())
-    workspace = Path(settings["workspace"])
-    pending: dict[str, list[tuple[dict[str, Any], np.ndarray, str]]] = defaultdict(list)
-    for row in batch.to_pylist():
-        span = span_of_row(row, workspace)
-        samples = _samples(span, request)
-        if span.is_clip and settings["pictures_from_clips"]:
-            samples += _pictures(span, request)
-        for resolution, sample, pixels in samples:
-            pending[resolution].append((sample, pixels, sample["text"]))
-    rows = []
-    for resolution, samples in sorted(pending.items()):
-        writer = ShardWriter(Path(settings["output"]) / resolution)
-        for (sample, _, text), latent in zip(samples, _latents(vae, [p for _, p, _ in samples]), strict=True):
-            sample["tokens"] = latent.shape[1] * latent.shape[2] * latent.shape[3] // PATCH_AREA
-            writer.add(sample, latent, encoder.encode(text).numpy())
-        rows += [{**row, "resolution": resolution} for row in writer.close()]
-    return pa.RecordBatch.from_pylist(rows, schema=schema())
+    latents, texts = _networks(json.dumps(settings, sort_keys=True))
+    unit = max(16, PATCH * latents.vae.config.stride[1])
+    workspace, rows = Path(settings["workspace"]), batch.to_pylist()
+    samples: list[Sample] = []
+    batches = Batches(latents)
+    for row in rows:
+        for take in takes(row, request, workspace, settings["pictures_from_clips"], unit):
+            samples += _encode(take, latents, batches, len(samples))
+    found = batches.finish()
+    key = rows[0][BATCH]
+    if len(rows) == rows[0][BATCH_ROWS]:
+        features = _texts(texts, [sample.row["text"] for sample in samples], request.batch_tokens)
+        written = _write(samples, found, features, Path(settings["scratch"]))
+        commit(Path(settings["scratch"]), key, written, settings["encoders"])
+    return pa.RecordBatch.from_pylist([{"batch": key, "samples": len(samples)}], schema=SCHEMA)
 
 
-def _samples(span: Span, request: PrecomputeRequest) -> list[tuple[str, dict[str, Any], np.ndarray]]:
-    """(resolution, index row, uint8 pixels (T, H, W, 3)) for everything stored of one clip or picture."""
-    found = []
-    for (frames, fps), names in _by_window(request, span).items():
-        largest = max(names, key=lambda n: request.resolutions[n].height * request.resolutions[n].width)
-        size = request.resolutions[largest]
-        starts = window_starts(span, frames, fps, request.windows_per_clip) if span.is_clip else [0.0]
-        for number, first in enumerate(starts):
-            pixels = read_frames(span, frames, fps, size.height, size.width, first)
-            if span.is_clip and len(pixels) < frames:
+@lru_cache(maxsize=1)
+def _networks(settings: str) -> tuple[LatentEncoder, TextEncoder]:
+    given = json.loads(settings)
+    request, encoders = PrecomputeRequest.model_validate(given["request"]), given["encoders"]
+    device = torch.device(_device(tuple(given["devices"]), given["scratch"]))
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(1.0 / request.workers_per_device, device)
+        # The same bytes in every attempt, and those of a CPU but for the last bit of half precision.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+    try:
+        vae = load_vae(Path(given["vae"]), encoders["vae"])
+        text = text_encoder(request.text.model_dump(), encoders["text"], given["workspace"])
+    except ValueError as error:
+        raise OtherEncoderError(str(error)) from error
+    return LatentEncoder(vae, device, request.batch_tokens, request.tile_side), text.to(device)
+
+
+_CLAIMS: list[Claim] = []  # held until the process ends
+
+
+def _device(devices: tuple[str, ...], scratch: str) -> str:
+    if set(devices) == {"cpu"}:
+        return "cpu"
+    if not _CLAIMS:
+        _CLAIMS.append(Claim(list(devices), Path(scratch) / "devices"))
+    return _CLAIMS[0].device
+
+
+def _encode(take: Take, latents: LatentEncoder, batches: Batches, place: int) -> list[Sample]:
+    """Puts what a take gives into `batches`, from `place` on, and returns its samples; none where the clip ends too early."""
+    kept: list[Sample] = []
+    if not take.apart and latents.is_long(take.frames, *take.size):
+        for first, samples in zip(take.firsts, take.samples, strict=True):
+            try:
+                _stream(_whole(take, first), samples, latents, batches, place + len(kept))
+            except _EndsEarlyError:
                 continue
-            for name in names:
-                at = request.resolutions[name]
-                scaled = pixels if name == largest else resized(pixels, at.height, at.width)
-                found.append((name, _row(span, first, number), scaled))
-    return found
+            kept += samples
+        return kept
+    clips = read_each(take.span, take.frames, take.fps, *take.size, take.firsts)
+    if take.apart:
+        clips = [frame[None] for frame in clips[0]]  # a clip that ends early gives fewer
+    for clip, samples in zip(clips, take.samples, strict=False):
+        if not take.apart and len(clip) < take.frames:
+            continue
+        if latents.is_long(len(clip), *take.size):
+            _stream(clip, samples, latents, batches, place + len(kept))
+        else:
+            for number, sample in enumerate(samples):
+                batches.put(place + len(kept) + number, resized(clip, *sample.size))
+        kept += samples
+    return kept
 
 
-def _pictures(span: Span, request: PrecomputeRequest) -> list[tuple[str, dict[str, Any], np.ndarray]]:
-    """Frames of a clip as pictures, evenly spread, for a data set without pictures of its own."""
-    count = request.pictures_per_clip
-    wanted = {name: size for name, size in request.resolutions.items() if size.images}
-    if not count or not wanted:
-        return []
-    largest = max(wanted.values(), key=lambda size: size.height * size.width)
-    fps = count / max(span.seconds, 1e-3)
-    frames = read_frames(span, count, fps, largest.height, largest.width)
-    found = []
-    for number, frame in enumerate(frames):
-        row = _row(span, round(number / fps, 3), window=1)
-        row |= {"sample_id": f"{row['sample_id']}#picture", "kind": "image"}
-        found += [(name, dict(row), resized(frame[None], size.height, size.width)) for name, size in wanted.items()]
-    return found
+def _stream(
+    frames: Iterable[np.ndarray], samples: list[Sample], latents: LatentEncoder, batches: Batches, place: int
+) -> None:
+    for number, latent in enumerate(latents.stream(frames, [sample.size for sample in samples])):
+        batches.done(place + number, latent)
 
 
-def _by_window(request: PrecomputeRequest, span: Span) -> dict[tuple[int, float], list[str]]:
-    """Resolutions that store this medium, grouped by the frames they need, so that each group shares a decode."""
-    groups: dict[tuple[int, float], list[str]] = defaultdict(list)
-    for name, resolution in request.resolutions.items():
-        if stores(resolution, span):
-            groups[(resolution.frames, resolution.fps) if span.is_clip else (1, 1.0)].append(name)
-    return groups
+class _EndsEarlyError(Exception):
+    """Fewer frames came than a clip's latent needs."""
 
 
-def stores(resolution: Resolution, span: Span) -> bool:
-    if span.is_clip:
-        return resolution.clips and fits(span, resolution.frames, resolution.fps)
-    return resolution.images
+def _whole(take: Take, first: float) -> Iterator[np.ndarray]:
+    number = 0
+    for frame in stream_frames(take.span, take.frames, take.fps, *take.size, first):
+        number += 1
+        yield frame
+    if number < take.frames:
+        raise _EndsEarlyError
 
 
-def _row(span: Span, first: float, window: int) -> dict[str, Any]:
-    """Every second window keeps the plain caption (our choice): prompts that name no motion score must work too."""
-    return {
-        "sample_id": f"{span.clip_id}@{first:g}" if span.is_clip else span.clip_id,
-        "clip_id": span.clip_id,
-        "kind": span.kind,
-        "first_seconds": first,
-        "text": span.caption if window % 2 else span.text,
-    }
+def _texts(encoder: TextEncoder, texts: list[str], tokens: int) -> dict[str, np.ndarray]:
+    """Features (M, width) by text; each text once, whatever the number of windows and resolutions it stands at."""
+    different = sorted(set(texts))
+    encoded = encoder.encode_batch(different, tokens)
+    return {text: found.cpu().numpy() for text, found in zip(different, encoded, strict=True)}
 
 
-@torch.no_grad()
-def _latents(vae: Any, videos: list[np.ndarray]) -> list[np.ndarray]:
-    """Normalised latents (C, T, H, W), in batches of equal shape."""
-    out: list[np.ndarray | None] = [None] * len(videos)
-    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position, video in enumerate(videos):
-        by_shape[video.shape].append(position)
-    for shape, positions in by_shape.items():
-        batch = max(1, 64 // shape[0])
-        for begin in range(0, len(positions), batch):
-            chosen = positions[begin : begin + batch]
-            pixels = torch.from_numpy(np.stack([videos[p] for p in chosen])).permute(0, 4, 1, 2, 3)
-            latents = vae.encode(pixels.float() / 127.5 - 1.0)
-            for position, latent in zip(chosen, latents, strict=True):
-                out[position] = latent.numpy()
-    return [latent for latent in out if latent is not None]
+def _write(
+    samples: list[Sample], latents: dict[int, np.ndarray], features: dict[str, np.ndarray], scratch: Path
+) -> list[dict[str, Any]]:
+    """One shard per resolution; index rows, each with its resolution."""
+    rows: list[dict[str, Any]] = []
+    for resolution in sorted({sample.resolution for sample in samples}):
+        writer = ShardWriter(shard_folder(scratch, resolution))
+        for place, sample in enumerate(samples):
+            if sample.resolution == resolution:
+                latent = latents.pop(place)
+                tokens = latent.shape[1] * (latent.shape[2] // PATCH) * (latent.shape[3] // PATCH)
+                size = dict(zip(("height", "width"), sample.size, strict=True))
+                writer.add({**sample.row, **size, "tokens": tokens}, latent, features[sample.row["text"]])
+        rows += [{**row, "resolution": resolution} for row in writer.close()]
+    return rows

@@ -6,7 +6,8 @@ from pydantic import BaseModel
 
 
 class Report(BaseModel):
-    """Samples, tokens and bytes by resolution; `failed` names clips whose pixels could not be read again."""
+    """Samples, tokens and bytes by resolution; `failed` names clips whose pixels could not be read again,
+    `resumed_batches` counts what an earlier, killed attempt had finished."""
 
     latents: int
     samples: dict[str, int]
@@ -15,5 +16,6 @@ class Report(BaseModel):
     bytes: int
     too_short: int
     failed: list[str]
+    resumed_batches: int = 0
     seconds: float
     samples_per_second: float

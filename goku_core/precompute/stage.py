@@ -3,72 +3,145 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from goku_core.media.spans import COLUMNS, Span, span_of_row
-from goku_core.models.folders import text_encoder, weights_digest
+from goku_core.media.spans import kept_rows, span_of_row
+from goku_core.models.folders import load_vae_config, text_encoder, weights_digest
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-from goku_core.pipeline.pool import run_operator
-from goku_core.precompute.encode import stores
+from goku_core.pipeline.pool import GIGABYTE, run_operator
+from goku_core.precompute.batches import (
+    BATCH_ROWS,
+    Finished,
+    failures,
+    joined,
+    key_of,
+    plan,
+    record_failure,
+    shard_folder,
+)
+from goku_core.precompute.devices import places
 from goku_core.precompute.report import Report
 from goku_core.precompute.request import PrecomputeRequest
+from goku_core.precompute.samples import stores
 from goku_core.shards import write_index
 
 OUTPUT = "data/latents"
 OPERATOR = "goku_core.precompute.encode:encode_rows"
 ROWS_AT_MOST = 128  # in a batch, so that a small data set still keeps all workers busy
-TIMEOUT_SECONDS = 300.0
-MEMORY_BYTES = 6 << 30
+ROUNDS = 4  # a batch that loses a row, or its worker, is done again without it
+PATCH = 2
 
 
 def run(request: PrecomputeRequest, context: Context) -> Report:
     """Writes data/latents/<resolution>/ (shards and index.parquet) and data/latents/encoders.json."""
     started = time.monotonic()
-    kept = _kept_rows(context)
-    spans = [span_of_row(row, context.workspace) for row in kept.to_pylist()]
-    output = context.output(OUTPUT)
-    output.mkdir()
+    kept = kept_rows(context.input("data/clips.parquet"))
+    if kept.num_rows == 0:
+        raise GokuError("data/clips.parquet keeps nothing. See the funnel in reports/curation, then loosen `curate`.")
+    vae = load_vae_config(context.input("models/vae"))
+    _check_sizes(request, vae)
     encoders = _encoders(request, context)
-    with context.progress("precompute: latents", len(spans), "clips") as bar:
-        result = run_operator(
-            OPERATOR,
-            kept,
-            {
-                "request": request.model_dump(mode="json"),
-                "vae": str(context.input("models/vae")),
-                "workspace": str(context.workspace),
-                "output": str(output),
-                "pictures_from_clips": all(span.is_clip for span in spans),
-            },
-            workers=context.cores,
-            batch_rows=_rows_per_batch(request),
-            timeout_seconds=TIMEOUT_SECONDS,
-            memory_bytes=MEMORY_BYTES,
-            on_progress=bar.advance,
-        )
-    failed = [f"{spans[q.row_index].clip_id}: {q.error_class}: {q.message}" for q in result.quarantined]
-    report = _publish(result.table, request, context, encoders, spans, failed, time.monotonic() - started)
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    finished = Finished(context.scratch, encoders)
+    batches, resumed = _encode(kept, request, context, finished, _rows_per_batch(request, vae))
+    tables = [table for batch in batches if (table := finished.get(key_of(batch))) is not None]
+    report = _publish(joined(tables), kept, request, context, encoders, resumed, time.monotonic() - started)
     context.tracker.log_metrics({f"samples_{name}": count for name, count in report.samples.items()})
     return report
 
 
-def _kept_rows(context: Context) -> pa.Table:
-    table = pq.read_table(context.input("data/clips.parquet"), columns=[*COLUMNS, "outcome"])
-    kept = table.filter(pc.equal(table["outcome"], "kept")).sort_by("clip_id").combine_chunks()
-    if kept.num_rows == 0:
-        raise GokuError("data/clips.parquet keeps nothing. See the funnel in reports/curation, then loosen `curate`.")
-    return kept
+def _encode(
+    kept: pa.Table, request: PrecomputeRequest, context: Context, finished: Finished, rows_per_batch: int
+) -> tuple[list[pa.Table], int]:
+    """All batches, every one of them finished, and how many were finished before. Raises GokuError where one cannot be."""
+    devices = places(request, context.cores)
+    settings = {
+        "request": request.model_dump(mode="json"),
+        "vae": str(context.input("models/vae")),
+        "encoders": finished.encoders,
+        "workspace": str(context.workspace),
+        "scratch": str(context.scratch),
+        "devices": devices,
+        "pictures_from_clips": pc.all(pc.equal(kept["kind"], "video")).as_py(),
+    }
+    failed = failures(context.scratch)
+    batches = plan(kept, rows_per_batch, set(failed))
+    resumed = sum(finished.get(key_of(batch)) is not None for batch in batches)
+    with context.progress("precompute: latents", kept.num_rows, "clips") as bar:
+        bar.advance(len(failed) + sum(len(batch) for batch in batches if finished.get(key_of(batch)) is not None))
+        for number in range(ROUNDS):
+            waiting = [batch for batch in batches if finished.get(key_of(batch)) is None]
+            if not waiting:
+                return batches, resumed
+            for rows in _calls(waiting):
+                result = run_operator(
+                    OPERATOR,
+                    rows,
+                    settings,
+                    workers=len(devices),
+                    batch_rows=rows[BATCH_ROWS][0].as_py(),
+                    timeout_seconds=request.timeout_seconds,
+                    memory_bytes=int(request.memory_gigabytes * GIGABYTE),
+                    on_progress=bar.advance if number == 0 else None,
+                )
+                for one in result.quarantined:
+                    if one.message.startswith("OtherEncoderError"):
+                        raise GokuError(one.message.partition(": ")[2])
+                    record_failure(
+                        context.scratch, rows["clip_id"][one.row_index].as_py(), f"{one.error_class}: {one.message}"
+                    )
+            batches = plan(kept, rows_per_batch, set(failures(context.scratch)))
+    if not [batch for batch in batches if finished.get(key_of(batch)) is None]:
+        return batches, resumed
+    raise GokuError(
+        f"a batch of clips could not be encoded in {ROUNDS} rounds, though each of its clips can alone: its worker was lost "
+        "every time. Raise precompute.memory_gigabytes, or lower precompute.batch_tokens or shard_megabytes."
+    )
 
 
-def _rows_per_batch(request: PrecomputeRequest) -> int:
-    """Rows that fill a shard of the wanted size at the largest resolution (float16, 16 channels, stride 4x8x8)."""
+def _calls(batches: list[pa.Table]) -> list[pa.Table]:
+    """Batches joined so that the pool's slices of equal length are the batches: those of one length, and behind them one that is
+    shorter, as the last batch of a data set is. So a run starts its workers once."""
+    waiting = sorted(batches, key=len, reverse=True)  # stable: batches of one length stay in order
+    calls = []
+    while waiting:
+        same = [batch for batch in waiting if len(batch) == len(waiting[0])]
+        members, waiting = [*same, *waiting[len(same) : len(same) + 1]], waiting[len(same) + 1 :]
+        calls.append(pa.concat_tables(members).combine_chunks())
+    return calls
+
+
+def _check_sizes(request: PrecomputeRequest, vae: Any) -> None:
+    """Raises GokuError where a resolution does not divide into tokens of this VAE's latents."""
+    unit = max(16, PATCH * vae.stride[1])
+    for name, at in request.resolutions.items():
+        if at.aspect == "fixed" and (at.height % unit or at.width % unit):
+            raise GokuError(
+                f"precompute.resolutions.{name}: {at.height}x{at.width} must be multiples of {unit}: the VAE has a "
+                f"stride of {vae.stride[1]}, a token is {PATCH}x{PATCH} latent cells."
+            )
+        try:
+            vae.latent_shape(at.frames, unit, unit)
+        except ValueError as error:
+            raise GokuError(f"precompute.resolutions.{name}: {error}") from error
+
+
+def _rows_per_batch(request: PrecomputeRequest, vae: Any) -> int:
+    """Rows that fill a shard of the wanted size at the largest resolution, in float16."""
+    time_stride, row_stride, column_stride = vae.stride
     values = max(
-        16 * ((r.frames - 1) // 4 + 1) * (r.height // 8) * (r.width // 8) for r in request.resolutions.values()
+        vae.latent_channels
+        * ((r.frames - 1) // time_stride + 1)
+        * (r.height // row_stride)
+        * (r.width // column_stride)
+        for r in request.resolutions.values()
     )
     sample_bytes = 2 * values * request.windows_per_clip
     return max(1, min(ROWS_AT_MOST, request.shard_megabytes * 2**20 // sample_bytes))
@@ -77,7 +150,7 @@ def _rows_per_batch(request: PrecomputeRequest) -> int:
 def _encoders(request: PrecomputeRequest, context: Context) -> dict[str, str]:
     """Fingerprints of both encoders, for the index: latents of two encoders must never meet in one run."""
     try:
-        text = text_encoder(request.text.model_dump())
+        text = text_encoder(request.text.model_dump(), folder=context.workspace)
     except FileNotFoundError as error:
         raise GokuError(str(error)) from error
     return {
@@ -90,41 +163,49 @@ def _encoders(request: PrecomputeRequest, context: Context) -> dict[str, str]:
 
 def _publish(
     table: pa.Table,
+    kept: pa.Table,
     request: PrecomputeRequest,
     context: Context,
     encoders: dict[str, str],
-    spans: list[Span],
-    failed: list[str],
+    resumed: int,
     seconds: float,
 ) -> Report:
+    failed = [f"{clip_id}: {why}" for clip_id, why in sorted(failures(context.scratch).items())]
+    if table.num_rows == 0:
+        raise GokuError(
+            f"no clip could be encoded; the first failure: {failed[0]}"
+            if failed
+            else "no kept clip or picture fits a resolution of `precompute`: every clip is shorter than its frames"
+        )
     output = context.output(OUTPUT)
+    output.mkdir()
     samples, tokens, shards = {}, {}, {}
     for name in request.resolutions:
-        chosen = table.filter(pc.equal(table["resolution"], name)).drop_columns(["resolution"])
-        (output / name).mkdir(exist_ok=True)
-        write_index(output / name / "index.parquet", chosen.to_pylist(), encoders)
-        samples[name] = chosen.num_rows
-        tokens[name] = pc.sum(chosen["tokens"]).as_py() or 0
-        used = set(chosen["shard"].to_pylist())
-        shards[name] = len(used)
-        # A batch that was tried again row by row leaves the shard of its first try behind.
-        for path in (output / name).glob("*.safetensors"):
-            if path.name not in used:
-                path.unlink()
+        chosen = table.filter(pc.equal(table["resolution"], name))
+        used = sorted(set(chosen["shard"].to_pylist()))
+        write_index(output / name / "index.parquet", chosen, encoders)
+        for shard in used:
+            _link(shard_folder(context.scratch, name) / shard, output / name / shard)
+        samples[name], tokens[name], shards[name] = len(chosen), pc.sum(chosen["tokens"]).as_py() or 0, len(used)
     (output / "encoders.json").write_text(json.dumps(encoders, indent=2, sort_keys=True) + "\n")
-    if not any(samples.values()):
-        raise GokuError(
-            "no kept clip or picture fits a resolution of `precompute`: every clip is shorter than its frames"
-        )
-    stored = sum(path.stat().st_size for path in output.rglob("*.safetensors"))
+    spans = [span_of_row(row, context.workspace) for row in kept.to_pylist()]
     return Report(
         latents=sum(samples.values()),
         samples=samples,
         tokens=tokens,
         shards=shards,
-        bytes=stored,
+        bytes=sum(path.stat().st_size for path in output.rglob("*.safetensors")),
         too_short=sum(not any(stores(r, span) for r in request.resolutions.values()) for span in spans),
         failed=failed,
+        resumed_batches=resumed,
         seconds=seconds,
         samples_per_second=sum(samples.values()) / max(seconds, 1e-9),
     )
+
+
+def _link(source: Any, target: Any) -> None:
+    """The finished shard stays in scratch too: a kill before the commit record must not cost it."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)

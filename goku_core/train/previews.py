@@ -33,7 +33,7 @@ def write_previews(
         seeds = [context.seed + 2000 + k for k in range(len(prompts))]
         if phase.image_condition:
             prompts, firsts = _conditions(generator, reader, len(prompts))
-            clips = generator.clips(prompts, seeds[: len(prompts)], first_frames=firsts)
+            clips = _continued(generator, prompts, seeds, firsts)
         else:
             clips = generator.clips(prompts, seeds)
         for number, clip in enumerate(clips):
@@ -43,11 +43,31 @@ def write_previews(
     (folder / "samples.json").write_text(json.dumps(listed, indent=2) + "\n")
 
 
-def _conditions(generator: Generator, reader: ShardReader, count: int) -> tuple[list[str], np.ndarray]:
-    """Captions and first frames of the first clips of the data set, decoded from their latents."""
+def _conditions(generator: Generator, reader: ShardReader, count: int) -> tuple[list[str], list[np.ndarray]]:
+    """Captions and first frames (H, W, 3), each of its own size, of the first clips of the data set, decoded from their latents."""
     rows = np.flatnonzero(reader.index["kind"] == "video")[:count]
-    latents = torch.from_numpy(np.stack([reader.latent(row)[:, :1] for row in rows]))
-    with torch.no_grad():
-        frames = generator.vae.decode(latents)[:, :, 0].clamp(-1, 1)
-    pixels = ((frames + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return [str(reader.index["text"][row]) for row in rows], pixels
+    firsts = []
+    for row in rows:
+        latent = torch.from_numpy(reader.latent(row)[None, :, :1])
+        with torch.no_grad():
+            frame = generator.vae.decode(latent)[0, :, 0].clamp(-1, 1)
+        firsts.append(((frame + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    return [str(reader.index["text"][row]) for row in rows], firsts
+
+
+def _continued(
+    generator: Generator, prompts: list[str], seeds: list[int], firsts: list[np.ndarray]
+) -> list[np.ndarray]:
+    """A clip for each first frame, at its size; frames of one size are sampled together."""
+    clips: dict[int, np.ndarray] = {}
+    for shape in dict.fromkeys(first.shape for first in firsts):
+        chosen = [number for number, first in enumerate(firsts) if first.shape == shape]
+        made = generator.clips(
+            [prompts[number] for number in chosen],
+            [seeds[number] for number in chosen],
+            height=shape[0],
+            width=shape[1],
+            first_frames=np.stack([firsts[number] for number in chosen]),
+        )
+        clips |= dict(zip(chosen, made, strict=True))
+    return [clips[number] for number in range(len(firsts))]

@@ -11,9 +11,10 @@ from goku_core.generate import Generator
 from goku_core.models import CONFIGS, Goku, GokuConfig
 from goku_core.models.folders import WEIGHTS, load_vae, read_config, text_encoder
 from goku_core.models.text import TextEncoder
+from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-from goku_core.shards import ShardReader
+from goku_core.shards import ShardReader, refuse_other_encoders
 from goku_core.train.batch import Packer
 from goku_core.train.loop import Trained, log_lines, train_phase
 from goku_core.train.memory import keep_freed_memory
@@ -33,11 +34,10 @@ def run(request: TrainRequest, context: Context) -> Report:
     torch.set_num_threads(context.cores)
     torch.manual_seed(context.seed)
     reader = ShardReader(context.input("data/latents") / phase.resolution)
-    vae = load_vae(context.input("models/vae"))
     text_spec = json.loads(reader.metadata["text_request"])
-    encoder = _same_text_encoder(text_spec, reader)
+    vae, encoder = _same_encoders(text_spec, reader, context)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)
-    model, ema = _initial(config, phase, context)
+    model, ema = _initial(config, phase, reader, context)
     packer = Packer(reader, phase, request, encoder, context.seed)
     trained = train_phase(name, phase, request, model, ema, packer, context)
     folder = context.output(f"models/{name}")
@@ -61,7 +61,7 @@ def _config(request: TrainRequest, phase: Phase, latent_channels: int, text_widt
     )
 
 
-def _initial(config: GokuConfig, phase: Phase, context: Context) -> tuple[Goku, Goku | None]:
+def _initial(config: GokuConfig, phase: Phase, reader: ShardReader, context: Context) -> tuple[Goku, Goku | None]:
     """Random weights, or those of the phase it continues: raw ones to train on, averaged ones to average on."""
     model = Goku(config)
     if phase.init_from == FROM_SCRATCH:
@@ -69,7 +69,8 @@ def _initial(config: GokuConfig, phase: Phase, context: Context) -> tuple[Goku, 
     before = context.input(f"models/{phase.init_from}")
     ema = Goku(config)
     try:
-        read_config(before, "goku")
+        trained_on = read_config(before, "goku").get("encoders", {})
+        refuse_other_encoders(reader.metadata, trained_on, reader.where, f"the latents that {before} was trained on")
         for network, weights in ((model, TRAINING_WEIGHTS), (ema, WEIGHTS)):
             found = load_file(before / weights)
             missing, unexpected = network.load_state_dict(found, strict=False)
@@ -82,9 +83,13 @@ def _initial(config: GokuConfig, phase: Phase, context: Context) -> tuple[Goku, 
     return model, ema
 
 
-def _same_text_encoder(text_spec: dict[str, object], reader: ShardReader) -> TextEncoder:
+def _same_encoders(
+    text_spec: dict[str, object], reader: ShardReader, context: Context
+) -> tuple[CausalVAE, TextEncoder]:
+    """The encoders that the latents were made with. Raises `GokuError` where others have taken their place."""
     try:
-        return text_encoder(text_spec, reader.metadata["text"])
+        vae = load_vae(context.input("models/vae"), reader.metadata["vae"])
+        return vae, text_encoder(text_spec, reader.metadata["text"], context.workspace)
     except (FileNotFoundError, ValueError) as error:
         raise GokuError(str(error)) from error
 

@@ -16,9 +16,12 @@ class Perceptual(BaseModel):
     weights: str = Field(
         "weights/resnet-50",
         min_length=1,
-        description="folder of the network (any backbone of transformers); other content needs another name",
+        description="folder of the network (any backbone of transformers)",
     )
     frames: int = Field(4, ge=1, description="frames of a clip that are compared, drawn anew in every step")
+
+    def weights_in_use(self) -> list[str]:
+        return [self.weights] if self.weight > 0 else []
 
 
 class Adversarial(BaseModel):
@@ -44,9 +47,7 @@ class VaeRequest(BaseModel):
     kind: Literal["trained", "cogvideox", "wan"] = Field(
         "trained", description="trained here, or the pretrained VAE of CogVideoX (the paper's) or of Wan"
     )
-    weights: str = Field(
-        "", description="hub name or local folder (cogvideox and wan only); other content needs another name"
-    )
+    weights: str = Field("", description="hub name or local folder (cogvideox and wan only)")
     latent_channels: int = Field(16, ge=1, le=64, description="channels of the latent; 16 as in the VAE the paper took")
     width: int = Field(64, ge=8, le=1024, description="channels of the convolutions")
     encoder_depth: int = Field(1, ge=0, le=32, description="residual blocks of the encoder")
@@ -77,6 +78,9 @@ class VaeRequest(BaseModel):
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of sources never trained on, used for PSNR")
     minimum_psnr: float = Field(0.0, ge=0, description="dB on held-out media below which the stage fails")
+
+    def weights_in_use(self) -> list[str]:
+        return [self.weights] if self.kind != "trained" else []
 
     @model_validator(mode="after")
     def _fits(self) -> VaeRequest:

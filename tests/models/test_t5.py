@@ -43,6 +43,39 @@ def test_packed_features_equal_the_model_itself(weights: Path) -> None:
     assert torch.allclose(text[:4], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("tokens", [1, 9, 1000])
+def test_captions_in_batches_equal_captions_one_by_one(weights: Path, tokens: int) -> None:
+    encoder = text_encoder({"kind": "t5", "weights": str(weights), "max_tokens": 8, "width": 0})
+    texts = ["a red circle", "", "a blue square a red circle a blue square", "red", "a", "a red circle"]
+    calls, model = [], encoder._model.forward
+    encoder._model.forward = lambda input_ids, **more: (
+        calls.append(input_ids.shape) or model(input_ids=input_ids, **more)
+    )
+    together = encoder.encode_batch(texts, tokens)
+    assert len(calls) == {1: 6, 9: 3, 1000: 1}[tokens] and all(r == 1 or r * c <= tokens for r, c in calls)
+    for text, found in zip(texts, together, strict=True):
+        assert torch.allclose(found, encoder.encode(text), atol=1e-5)
+    assert encoder.encode_batch([], tokens) == []
+
+
+def test_a_change_anywhere_in_the_weights_is_another_fingerprint(weights: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / weights.name
+    shutil.copytree(weights, other)
+    spec = {"kind": "t5", "weights": str(weights), "max_tokens": 8, "width": 0}
+    same = text_encoder({**spec, "weights": str(other)})
+    assert same.fingerprint == text_encoder(spec).fingerprint
+    state = load_file(other / "model.safetensors")
+    value = max(state.values(), key=torch.Tensor.numel)
+    value.view(-1)[-1] += 1e-3
+    save_file(state, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="the texts were encoded by"):
+        text_encoder({**spec, "weights": str(other)}, same.fingerprint)
+
+
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [

@@ -18,9 +18,9 @@ from goku_core.shards import ShardReader
 
 REQUEST = {
     "resolutions": {
-        "low": {"height": 32, "width": 48, "frames": 9},
-        "high": {"height": 48, "width": 80, "frames": 17},
-        "pictures": {"height": 48, "width": 48, "clips": False},
+        "low": {"height": 32, "width": 48, "frames": 9, "aspect": "fixed"},
+        "high": {"height": 48, "width": 80, "frames": 17, "aspect": "fixed"},
+        "pictures": {"height": 48, "width": 48, "clips": False, "aspect": "fixed"},
     },
     "text": {"kind": "words", "width": 16},
 }

@@ -8,10 +8,12 @@ import pytest
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader, ShardWriter, write_index
+from goku_core.shards.verification import unnamed_shards, verify_shards
 
 
 def make(folder: Path, count: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
     draws = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
     writer, samples = ShardWriter(folder), []
     for number in range(count):
         latent = draws.standard_normal((4, 1 + number % 3, 2, 6)).astype(np.float32)
@@ -63,3 +65,74 @@ def test_damage_is_named(tmp_path: Path) -> None:
         ShardReader(tmp_path).text(0)
     with pytest.raises(GokuError, match="goku run precompute"):
         ShardReader(tmp_path / "elsewhere")
+
+
+def test_what_the_writer_is_not_told_is_null_and_repeats_are_one(tmp_path: Path) -> None:
+    make(tmp_path)
+    index = ShardReader(tmp_path).index
+    assert set(index["repeats"]) == {1} and np.isnan(index["aesthetic"]).all() and set(index["label"]) == {None}
+
+
+def test_an_index_of_other_encoders_than_its_data_set_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "low")
+    listed = tmp_path / "encoders.json"
+    listed.write_text('{"vae": "digest", "text": "words"}')  # an index that names no text encoder says nothing about it
+    assert len(ShardReader(tmp_path / "low")) == 5
+    listed.write_text('{"vae": "another", "text": "words"}')
+    with pytest.raises(GokuError, match=r"another vae encoder than .*: digest against another"):
+        ShardReader(tmp_path / "low")
+
+
+def test_an_index_of_an_earlier_release_is_named(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    make(tmp_path)
+    file = tmp_path / "index.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["checksum"]), file)
+    with pytest.raises(GokuError, match="no column checksum"):
+        ShardReader(tmp_path)
+
+
+def change(shard: Path, place: int) -> None:
+    content = bytearray(shard.read_bytes())
+    content[place] ^= 0x10
+    shard.write_bytes(content)
+
+
+def test_a_changed_byte_is_found_and_its_sample_named(tmp_path: Path) -> None:
+    folder = tmp_path / "low"
+    make(folder)
+    assert verify_shards(folder) == [] and unnamed_shards(folder) == []
+    index = ShardReader(folder).index
+    (shard,) = folder.glob("*.safetensors")
+    for row, tensor in ((2, "latent"), (4, "text")):
+        place = int(index[f"{tensor}_offset"][row]) + 1
+        change(shard, place)
+        (damage,) = verify_shards(folder)
+        assert (damage.resolution, damage.shard, damage.sample_id) == ("low", shard.name, f"s{row}")
+        change(shard, place)
+    # The header belongs to no sample: a spare byte of it, then one that makes it unreadable.
+    header = int.from_bytes(shard.read_bytes()[:8], "little")
+    assert shard.read_bytes()[8 + header - 1 : 8 + header] in (b" ", b"}")
+    change(shard, 9)
+    assert [d.sample_id for d in verify_shards(folder)] == [None]
+
+
+def test_a_wrong_offset_a_cut_and_a_missing_shard_are_found(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    make(tmp_path)
+    (shard,) = tmp_path.glob("*.safetensors")
+    payload, file = shard.read_bytes(), tmp_path / "index.parquet"
+    rows = pq.read_table(file).to_pylist()
+    wrong = [{**row, "latent_offset": row["latent_offset"] + 2 * (row["sample_id"] == "s1")} for row in rows]
+    write_index(file, wrong, {})
+    (damage,) = verify_shards(tmp_path)
+    assert damage.sample_id == "s1" and "no tensor at the latent's place" in damage.message
+    write_index(file, rows, {})
+    shard.write_bytes(payload[:-2])
+    damages = verify_shards(tmp_path)
+    assert [d.sample_id for d in damages] == ["s4"] and "truncated" in damages[0].message
+    shard.rename(tmp_path / "other.safetensors")
+    assert {d.sample_id for d in verify_shards(tmp_path)} == {f"s{n}" for n in range(5)}
+    assert unnamed_shards(tmp_path) == ["other.safetensors"]

@@ -97,11 +97,31 @@ def test_other_encoders_than_those_of_the_training_are_refused(tmp_path: Path) -
     with pytest.raises(GokuError, match="is not the VAE whose latents"):
         Generator.from_model(folder, workspace / "models/vae")
 
-    made_by = json.loads((workspace / "data/latents/encoders.json").read_text()) | {"text": "words-v0-16-16"}
-    index = workspace / "data/latents/low/index.parquet"
+    with pytest.raises(GokuError, match="is not the VAE whose latents"):
+        train(workspace, "first", tmp_path / "blind", steps=1)
+
+
+def test_latents_of_two_encoders_never_meet(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "line")
+    train(workspace, "first", tmp_path / "first", steps=1)
+    publish(workspace, tmp_path / "first", "first")
+    listed, index = workspace / "data/latents/encoders.json", workspace / "data/latents/low/index.parquet"
+    made_by = json.loads(listed.read_text()) | {"text": "words-v0-16-16"}
     write_index(index, pq.read_table(index).to_pylist(), made_by)
+    with pytest.raises(GokuError, match=r"index\.parquet was made with another text encoder than .*encoders\.json"):
+        train(workspace, "first", tmp_path / "mixed", steps=1)
+    listed.write_text(json.dumps(made_by))
     with pytest.raises(GokuError, match="encoded by words-v0-16-16"):
         train(workspace, "first", tmp_path / "again", steps=1)
+
+    # A whole data set of other encoders, and a phase that would continue a model of the first ones.
+    encoder = WordEncoder(16, 12)
+    spec = {"kind": "words", "width": 16, "max_tokens": 12}
+    made_by |= {"text": encoder.fingerprint, "text_request": json.dumps(spec)}
+    write_index(index, pq.read_table(index).to_pylist(), made_by)
+    listed.write_text(json.dumps(made_by))
+    with pytest.raises(GokuError, match=r"another text encoder than the latents that .*first was trained on"):
+        train(workspace, "second", tmp_path / "second", steps=1)
 
 
 def test_a_share_of_the_clips_gets_no_first_frame(workspace: Path) -> None:

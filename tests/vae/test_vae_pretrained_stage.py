@@ -16,7 +16,7 @@ from goku_core.models.folders import load_vae
 from goku_core.models.vae_pretrained import from_weights
 from goku_core.pipeline.context import Context, SilentTracker
 from goku_core.pipeline.errors import GokuError
-from goku_core.precompute.encode import _latents
+from goku_core.precompute.latents import LatentEncoder
 from goku_core.promote import bundle
 from goku_core.vae import Request, run
 
@@ -41,7 +41,7 @@ def test_the_published_folder_is_the_pretrained_vae(kept_media: Path, tmp_path: 
     vae, own = load_vae(folder), from_weights(kind, str(tmp_path / "weights"))
     spans = [s for s in kept_spans(kept_media / "data/clips.parquet", kept_media) if s.is_clip][:1]
     video = read_frames(spans[0], 9, 8.0, 32, 48)
-    (latent,) = _latents(vae, [video])  # what precompute stores
+    (latent,) = LatentEncoder(vae, torch.device("cpu"), 1024).encode([video])  # what precompute stores
     pixels = torch.from_numpy(video)[None].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     assert latent.shape == (4, 3, 4, 6)
     assert np.array_equal(latent, own.encode(pixels)[0].numpy())
