@@ -1,0 +1,72 @@
+"""Partitions of a run: what is finished is kept, so that a killed driver does not do it again.
+
+The cut depends on the table and the batch size alone, never on the workers. A partition is kept as one Arrow file named
+by the digest of (operator, settings, batch size, rows), which appears whole or not at all.
+
+What names a partition is, as for a whole stage, not the code: an operator whose results change needs a higher revision
+of its stage (`pipeline.line.REVISIONS`), which gives the stage another scratch folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from goku_core.pipeline.files import canonical_json, sync_folder
+from goku_core.pipeline.pool.messages import as_bytes
+from goku_core.pipeline.pool.result import Done, Job, Quarantined, Work
+
+MOST = 512  # our choice: a kill loses little of the largest table, and the smallest costs few files
+
+
+def cut(jobs: Sequence[Job]) -> list[Sequence[Job]]:
+    """Neighbouring jobs together, in at most `MOST` partitions of equal numbers of jobs (the last may have fewer)."""
+    size = max(1, -(-len(jobs) // MOST))
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
+
+class Kept:
+    """Finished partitions of one run, in a folder that outlives the attempt."""
+
+    def __init__(self, folder: Path, work: Work, batch_rows: int) -> None:
+        self._folder = folder
+        self._named = canonical_json({"operator": work.operator, "settings": work.settings, "batch": batch_rows})
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, rows: pa.RecordBatch) -> Path:
+        digest = hashlib.sha256(self._named.encode())
+        digest.update(as_bytes(rows))
+        return self._folder / f"{digest.hexdigest()}.arrow"
+
+    def read(self, file: Path, first_row: int) -> Done | None:
+        """The outcome of a partition whose first row is ``first_row``; None where it is not finished or damaged."""
+        try:
+            with pa.ipc.open_file(file.read_bytes()) as reader:
+                told = json.loads(reader.metadata[b"goku"])
+                results = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        except (FileNotFoundError, pa.ArrowInvalid, ValueError):
+            return None
+        bad = [Quarantined(**one) for one in told["quarantined"]]
+        return Done(
+            first_row, told["rows"], results, [replace(one, row_index=first_row + one.row_index) for one in bad]
+        )
+
+    def write(self, file: Path, done: Done) -> None:
+        bad = [asdict(replace(one, row_index=one.row_index - done.first_row)) for one in done.quarantined]
+        told = json.dumps({"rows": done.rows, "quarantined": bad})
+        schema = done.results[0].schema if done.results else pa.schema([])
+        temporary = file.with_name(f".{file.stem}.{os.getpid()}.tmp")
+        with temporary.open("wb") as sink:
+            with pa.ipc.new_file(sink, schema, metadata={"goku": told}) as writer:
+                for batch in done.results:
+                    writer.write_batch(batch)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(file)
+        sync_folder(self._folder)
