@@ -11,7 +11,7 @@ a Ray worker.
 """
 
 from goku_core.pipeline.pool.devices import Devices
-from goku_core.pipeline.pool.operator import run_operator
+from goku_core.pipeline.pool.operator import choose_engine, run_operator
 from goku_core.pipeline.pool.result import PoolResult, Quarantined
 
-__all__ = ["Devices", "PoolResult", "Quarantined", "run_operator"]
+__all__ = ["Devices", "PoolResult", "Quarantined", "choose_engine", "run_operator"]

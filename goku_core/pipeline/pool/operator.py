@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,26 @@ from goku_core.pipeline.pool.result import Done, Job, PoolResult, Work, one_batc
 GIGABYTE = 1 << 30
 ENGINE = "GOKU_ENGINE"
 ENGINES = ("local", "ray")
+INSTALL = "uv pip install -c constraints.txt -e '.[cluster]'"
 
 
 def engine() -> str:
-    """Where operators run: "local" (the default) or "ray". No parameter, because the results are the same."""
+    """Where operators run: "local" (the default) or "ray". No parameter, because the results are the same.
+
+    Raises GokuError where the environment names an engine that is unknown or not installed.
+    """
     name = os.environ.get(ENGINE) or "local"
     if name not in ENGINES:
         raise GokuError(f"{ENGINE}={name}: there is no such engine. Known: {', '.join(ENGINES)}")
+    if name == "ray" and not find_spec("ray"):
+        raise GokuError(f"the engine `ray` needs the extra `cluster`. Install it: {INSTALL}")
     return name
+
+
+def choose_engine(name: str) -> None:
+    """For this process and those it starts. Raises GokuError where the engine is unknown or not installed."""
+    os.environ[ENGINE] = name
+    engine()
 
 
 def run_operator(
@@ -64,9 +77,9 @@ def run_operator(
     jobs = [Job(start, min(batch_rows, table.num_rows - start)) for start in range(0, table.num_rows, batch_rows)]
     report = on_progress or _nothing
     if keep is None:
-        found = _in_order(_engine(table, jobs, work, workers, report))
+        found = _in_order(_engine(table, jobs, work, workers, Path.cwd(), report))
     else:
-        found = _in_order(_partitions(table, jobs, work, workers, Kept(keep, work, batch_rows), keep.name, report))
+        found = _in_order(_partitions(table, jobs, work, workers, keep, batch_rows, report))
     parts = [batch for done in found for batch in done.results]
     if not parts:
         parts = [_answer_to_nothing(table, work)]
@@ -74,14 +87,14 @@ def run_operator(
 
 
 def _engine(
-    table: pa.Table, jobs: Sequence[Job], work: Work, workers: int, report: Callable[[int], None]
+    table: pa.Table, jobs: Sequence[Job], work: Work, workers: int, shared: Path, report: Callable[[int], None]
 ) -> Iterator[Done]:
     if not jobs:
         return
     if engine() == "ray":
         from goku_core.pipeline.pool import cluster
 
-        outcomes = cluster.run(table, jobs, work)
+        outcomes = cluster.run(table, jobs, work, shared)
     else:
         outcomes = local.run(table, jobs, work, workers)
     with closing(outcomes):
@@ -95,12 +108,13 @@ def _partitions(
     jobs: Sequence[Job],
     work: Work,
     workers: int,
-    kept: Kept,
-    name: str,
+    keep: Path,
+    batch_rows: int,
     report: Callable[[int], None],
 ) -> Iterator[Done]:
     """Outcomes of whole partitions; those that an earlier attempt finished are read, not repeated."""
-    partitions = cut(jobs)
+    kept, name, partitions = Kept(keep, work, batch_rows), keep.name, cut(jobs)
+    tell("plan", map=name, partitions=len(partitions), rows=table.num_rows)
     left: dict[int, tuple[Sequence[Job], Path]] = {}
     for number, members in enumerate(partitions):
         first, rows = members[0].first_row, sum(job.rows for job in members)
@@ -108,9 +122,9 @@ def _partitions(
         if (done := kept.read(file, first)) is None:
             left[number] = members, file
             continue
+        tell("kept", map=name, partition=number)
         report(done.rows)
         yield done
-    tell("plan", map=name, partitions=len(partitions), rows=table.num_rows, kept=len(partitions) - len(left))
     waiting = [job for members, _ in left.values() for job in members]
     home = {job.first_row: number for number, (members, _) in left.items() for job in members}
     # Jobs are taken in order: with n seats, the job n places behind the finished ones is being worked on.
@@ -125,7 +139,7 @@ def _partitions(
                 tell("begun", map=name, partition=number)
 
     begin(seats)
-    with closing(_engine(table, waiting, work, workers, report)) as outcomes:
+    with closing(_engine(table, waiting, work, workers, keep, report)) as outcomes:
         for count, done in enumerate(outcomes, 1):
             begin(seats + count)
             number = home[done.first_row]
