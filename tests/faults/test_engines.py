@@ -145,12 +145,12 @@ def test_a_killed_driver_goes_on_and_repeats_no_finished_partition(tmp_path: Pat
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(WORKSPACES)])}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     end = time.monotonic() + 60
-    while len(list((tmp_path / "map").glob("*.arrow"))) < 3:
+    while len(list((tmp_path / "map").glob("*.part"))) < 3:
         assert time.monotonic() < end
         time.sleep(0.02)
     driver.kill()
     driver.communicate()
-    finished = len(list((tmp_path / "map").glob("*.arrow")))
+    finished = len(list((tmp_path / "map").glob("*.part")))
     before = len(calls(tmp_path))
     assert before < 12
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -218,7 +218,7 @@ def test_a_killed_driver_of_the_real_stage(
     try:
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 120
-        while len(list((tmp_path / "scratch/survey").glob("*.arrow"))) < 2:
+        while len(list((tmp_path / "scratch/survey").glob("*.part"))) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
         driver.kill()

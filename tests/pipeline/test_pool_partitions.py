@@ -54,7 +54,7 @@ def test_what_is_kept_is_not_done_again_and_the_answer_is_the_same(tmp_path: Pat
     assert again == first
 
     # Of a damaged and a lost partition only these are done again.
-    kept = sorted((tmp_path / "map").glob("*.arrow"))
+    kept = sorted((tmp_path / "map").glob("*.part"))
     assert len(kept) == 5
     kept[0].write_bytes(kept[0].read_bytes()[:-20])
     kept[1].unlink()

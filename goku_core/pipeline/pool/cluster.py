@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,7 @@ OUTCOME = pa.schema(
         ("rows", pa.int64()),
         ("results", pa.list_(pa.binary())),
         ("quarantined", pa.string()),
+        ("to_mend", pa.string()),
         ("error", pa.string()),
     ]
 )
@@ -50,14 +52,16 @@ class Seat:
         self._supervisor = Supervisor(work, threading.Event())
 
     def __call__(self, jobs: pa.Table) -> pa.Table:
-        """Rows of `JOB` in, rows of `OUTCOME` out. An operator that cannot be used is told, not raised: Ray would
-        take it for a failure of the machine."""
+        """Rows of `JOB` in, rows of `OUTCOME` out. An error is told, not raised: Ray would take it for a lost machine."""
         outcomes = []
         for job in jobs.to_pylist():
             try:
                 done = self._supervisor.do(job["first_row"], from_bytes(job["batch"]))
             except GokuError as error:
-                outcomes.append({"first_row": job["first_row"], "error": str(error)})
+                outcomes.append({"first_row": job["first_row"], "to_mend": str(error)})
+                continue
+            except Exception:
+                outcomes.append({"first_row": job["first_row"], "error": traceback.format_exc()})
                 continue
             outcomes.append(
                 {
@@ -133,8 +137,10 @@ def _block(table: pa.Table, jobs: Sequence[Job]) -> pa.Table:
 
 
 def _outcome(row: dict[str, Any]) -> Done:
+    if row["to_mend"] is not None:
+        raise GokuError(row["to_mend"])
     if row["error"] is not None:
-        raise GokuError(row["error"])
+        raise RuntimeError(f"on a node of the cluster:\n{row['error']}")
     quarantined = [Quarantined(**bad) for bad in json.loads(row["quarantined"])]
     return Done(row["first_row"], row["rows"], [from_bytes(data) for data in row["results"]], quarantined)
 
