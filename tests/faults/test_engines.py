@@ -270,8 +270,11 @@ def test_what_a_cluster_lacks_is_said_at_the_start(
 ) -> None:
     with pytest.raises(GokuError, match="no attribute 'missing'"):
         run_operator("pool_operators:missing", pa.table({"name": ["a"]}), {}, workers=1, keep=tmp_path / "map")
+    from ray import cloudpickle
+
     from goku_core.pipeline.pool import nodes
 
+    cloudpickle.register_pickle_by_value(pool_operators)  # workers that are asked have not been given our path yet
     # A node on which the folder is another one: what this process writes is not there.
     monkeypatch.setattr(nodes, "look", pool_operators.look_elsewhere)
     with pytest.raises(GokuError, match=r"node .* does not see .*same path"):

@@ -10,7 +10,9 @@ when the round ends, and the next round holds what is missing. Rounds that finis
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -48,7 +50,9 @@ OUTCOME = pa.schema(
 class Seat:
     """What an actor of Ray Data holds: one supervisor with its child."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, path: list[str]) -> None:
+        # Children can import what the driver can, also from a path that only the driver was given.
+        sys.path += [place for place in path if place not in sys.path]
         self._supervisor = Supervisor(work, threading.Event())
 
     def __call__(self, jobs: pa.Table) -> pa.Table:
@@ -115,9 +119,10 @@ def _round(table: pa.Table, jobs: Sequence[Job], work: Work) -> Iterator[Done]:
     settings.max_errored_blocks = -1
     settings.enable_progress_bars = False
     settings.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it tells of every dataset that it has come to its end
     outcomes = data.from_arrow(blocks).map_batches(
         Seat,
-        fn_constructor_args=(work,),
+        fn_constructor_args=(work, sys.path),
         batch_size=None,
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1),
