@@ -110,10 +110,14 @@ def when(condition: Callable[[], bool], deed: Callable[[], None]) -> threading.T
     return thread
 
 
-def workers_of_ray(node: Any) -> list[psutil.Process]:
-    """Processes of a node in which operators run (their own children belong to them)."""
+def at_work(folder: Path, node: Any) -> list[psutil.Process]:
+    """The Ray worker of a node that holds the child of the newest call, where it is that node's."""
     raylet = node.all_processes["raylet"][0].process.pid
-    return [p for p in psutil.Process(raylet).children() if any("MapWorker" in word for word in p.cmdline())]
+    found = calls(folder)
+    if len(found) < 5 or not psutil.pid_exists(int(found[-1][0])):
+        return []
+    worker = psutil.Process(int(found[-1][0])).parent()
+    return [worker] if worker is not None and worker.ppid() == raylet else []
 
 
 def test_a_killed_child_costs_nothing_but_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,15 +252,15 @@ def test_ray_gives_the_answer_of_the_local_pool(tmp_path: Path, on_ray: Any, mon
 @pytest.mark.parametrize("what", ["worker", "node"])
 def test_a_killed_worker_or_node_costs_nothing_but_time(tmp_path: Path, on_ray: Any, what: str) -> None:
     (node,) = on_ray.worker_nodes
+    found: list[psutil.Process] = []
 
     def kill() -> None:
         if what == "worker":
-            for process in workers_of_ray(node):
-                process.kill()
+            found[0].kill()
         else:
             on_ray.remove_node(node, allow_graceful=False)
 
-    killer = when(lambda: len(calls(tmp_path)) > 4 and bool(workers_of_ray(node)), kill)
+    killer = when(lambda: bool(found.extend(at_work(tmp_path, node)) or found), kill)
     result = squares(tmp_path, ["fine"] * 24, 0.5, batch_rows=1)
     killer.join()
     assert result.table.column("square").to_pylist() == [n * n for n in range(24)]

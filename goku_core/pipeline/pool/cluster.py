@@ -9,6 +9,7 @@ when the round ends, and the next round holds what is missing. Rounds that finis
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -119,7 +120,8 @@ def _round(table: pa.Table, jobs: Sequence[Job], work: Work) -> Iterator[Done]:
     settings.max_errored_blocks = -1
     settings.enable_progress_bars = False
     settings.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it tells of every dataset that it has come to its end
+    # It writes a page for every batch that is lost, a line for every dataset that is not; `run` says what matters.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     outcomes = data.from_arrow(blocks).map_batches(
         Seat,
         fn_constructor_args=(work, sys.path),
@@ -131,9 +133,15 @@ def _round(table: pa.Table, jobs: Sequence[Job], work: Work) -> Iterator[Done]:
         max_task_retries=0,
         **share,
     )
-    for block in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in block.to_pylist():
-            yield _outcome(row)
+    try:
+        for block in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in block.to_pylist():
+                yield _outcome(row)
+    finally:
+        # Actors go when the last reference to them does. Ray Data leaves some in cycles, and until Python happens to look
+        # for those, the actors of this round keep the processors that the next one waits for.
+        del outcomes
+        gc.collect()
 
 
 def _block(table: pa.Table, jobs: Sequence[Job]) -> pa.Table:

@@ -23,8 +23,10 @@ LOCAL_OBJECT_STORE_BYTES = 256 << 20  # rows travel, never pixels
 
 def connect() -> None:
     """Joins the cluster at RAY_ADDRESS; without one starts a Ray of this machine alone, which ends with the process."""
-    # Ray reports its use to its makers unless told not to; before the import, which reads it.
+    # Read when Ray is imported. It reports its use to its makers unless told not to, and warns of every actor pool that
+    # its arguments might be lost, which cannot happen to those of a living driver.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():
