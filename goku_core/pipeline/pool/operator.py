@@ -56,6 +56,7 @@ def run_operator(
     memory_bytes: int = 4 * GIGABYTE,
     devices: Devices | None = None,
     keep: Path | None = None,
+    name: str = "",
     on_progress: Callable[[int], None] | None = None,
 ) -> PoolResult:
     """Runs ``operator`` over ``table`` and returns all its rows in input order, whatever the engine and its size.
@@ -67,8 +68,9 @@ def run_operator(
     memory_bytes     resident memory a child may reach before it is killed
     devices          accelerators for the children; None: they see what this process sees
     keep             folder in which finished partitions outlive this attempt (below `Context.scratch`): an unfinished
-                     run that is repeated goes on. Files that the operator writes must outlive it too. Its name is what
-                     a driver shows
+                     run that is repeated goes on. Files that the operator writes must outlive it too
+    name             what a driver calls these partitions when it shows them; none given: the last part of `keep`, and
+                     without that either nothing is shown
     on_progress      called in this thread with the number of rows that have been finished since the last call
 
     Raises GokuError when the operator cannot be loaded or does not answer with a record batch of one schema.
@@ -76,10 +78,12 @@ def run_operator(
     work = Work(operator, settings, timeout_seconds, memory_bytes, devices)
     jobs = [Job(start, min(batch_rows, table.num_rows - start)) for start in range(0, table.num_rows, batch_rows)]
     report = on_progress or _nothing
-    if keep is None:
-        found = _in_order(_engine(table, jobs, work, workers, Path.cwd(), report))
+    shared = keep or Path.cwd()
+    if keep is None and not name:
+        found = _in_order(_engine(table, jobs, work, workers, shared, report))
     else:
-        found = _in_order(_partitions(table, jobs, work, workers, keep, batch_rows, report))
+        kept = Kept(keep, work, batch_rows) if keep else None
+        found = _in_order(_partitions(table, jobs, work, workers, shared, kept, name or shared.name, report))
     parts = [batch for done in found for batch in done.results]
     if not parts:
         parts = [_answer_to_nothing(table, work)]
@@ -108,25 +112,28 @@ def _partitions(
     jobs: Sequence[Job],
     work: Work,
     workers: int,
-    keep: Path,
-    batch_rows: int,
+    shared: Path,
+    kept: Kept | None,
+    name: str,
     report: Callable[[int], None],
 ) -> Iterator[Done]:
     """Outcomes of whole partitions; those that an earlier attempt finished are read, not repeated."""
-    kept, name, partitions = Kept(keep, work, batch_rows), keep.name, cut(jobs)
+    partitions = cut(jobs)
     tell("plan", map=name, partitions=len(partitions), rows=table.num_rows)
-    left: dict[int, tuple[Sequence[Job], Path]] = {}
+    left: dict[int, Sequence[Job]] = {}
+    files: dict[int, Path] = {}
     for number, members in enumerate(partitions):
-        first, rows = members[0].first_row, sum(job.rows for job in members)
-        file = kept.file(one_batch(table.slice(first, rows)))
-        if (done := kept.read(file, first)) is None:
-            left[number] = members, file
-            continue
-        tell("kept", map=name, partition=number)
-        report(done.rows)
-        yield done
-    waiting = [job for members, _ in left.values() for job in members]
-    home = {job.first_row: number for number, (members, _) in left.items() for job in members}
+        if kept is not None:
+            first, rows = members[0].first_row, sum(job.rows for job in members)
+            files[number] = kept.file(one_batch(table.slice(first, rows)))
+            if (done := kept.read(files[number], first)) is not None:
+                tell("kept", map=name, partition=number)
+                report(done.rows)
+                yield done
+                continue
+        left[number] = members
+    waiting = [job for members in left.values() for job in members]
+    home = {job.first_row: number for number, members in left.items() for job in members}
     # Jobs are taken in order: with n seats, the job n places behind the finished ones is being worked on.
     seats = len(local.seats(work, workers))
     begun: set[int] = set()
@@ -139,16 +146,16 @@ def _partitions(
                 tell("begun", map=name, partition=number)
 
     begin(seats)
-    with closing(_engine(table, waiting, work, workers, keep, report)) as outcomes:
+    with closing(_engine(table, waiting, work, workers, shared, report)) as outcomes:
         for count, done in enumerate(outcomes, 1):
             begin(seats + count)
             number = home[done.first_row]
             finished[number].append(done)
-            members, file = left[number]
-            if len(finished[number]) < len(members):
+            if len(finished[number]) < len(left[number]):
                 continue
             whole = _whole(finished.pop(number))
-            kept.write(file, whole)
+            if kept is not None:
+                kept.write(files[number], whole)
             tell("finished", map=name, partition=number, rows=whole.rows, quarantined=len(whole.quarantined))
             yield whole
 
