@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,22 @@ def test_visible_devices_as_cuda_reads_them(monkeypatch: pytest.MonkeyPatch, tol
     assert visible() == names
 
 
-def test_an_unknown_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOKU_ENGINE", "spark")
-    with pytest.raises(GokuError, match=r"GOKU_ENGINE=spark.*local, ray"):
-        run(table(1), tmp_path)
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("spark", r"GOKU_ENGINE=spark.*Known: local, ray"), ("ray", r"needs the extra `cluster`.*constraints\.txt")],
+)
+def test_an_engine_that_is_not_there_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, said: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from goku_core.cli import app
+    from goku_core.pipeline.pool import operator
+
+    monkeypatch.setenv("GOKU_ENGINE", "local")  # put back afterwards: the command sets it for the processes it starts
+    monkeypatch.setattr(operator, "find_spec", lambda name: None)
+    (tmp_path / "params.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["run", "curate", "--engine", engine])
+    assert isinstance(done.exception, GokuError) and re.search(said, str(done.exception)), done.output
+    assert not (tmp_path / ".goku").exists()
