@@ -126,7 +126,7 @@ def _partitions(
         if kept is not None:
             first, rows = members[0].first_row, sum(job.rows for job in members)
             files[number] = kept.file(one_batch(table.slice(first, rows)))
-            if (done := kept.read(files[number], first)) is not None:
+            if (done := kept.read(files[number], first, rows)) is not None:
                 tell("kept", map=name, partition=number)
                 report(done.rows)
                 yield done

@@ -4,6 +4,9 @@ The cut depends on the table and the batch size alone, never on the workers. A p
 by the digest of (operator, settings, batch size, rows). It appears whole or not at all, and begins with the digest of its
 content: that finds what a power cut left of it, without waiting for the disk after each.
 
+A partition with rows that failed is not kept. Within one attempt they are quarantined; but what failed may have been the
+disk or the memory, and the next attempt asks anew.
+
 What names a partition is, as for a whole stage, not the code: an operator whose results change needs a higher revision
 of its stage (`pipeline.line.REVISIONS`), which gives the stage another scratch folder.
 """
@@ -11,17 +14,15 @@ of its stage (`pipeline.line.REVISIONS`), which gives the stage another scratch 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from goku_core.pipeline.files import canonical_json
 from goku_core.pipeline.pool.messages import as_bytes
-from goku_core.pipeline.pool.result import Done, Job, Quarantined, Work
+from goku_core.pipeline.pool.result import Done, Job, Work
 
 DIGEST_BYTES = 32
 MOST = 512  # our choice: a kill loses little of the largest table, and the smallest costs few files
@@ -47,27 +48,23 @@ class Kept:
         digest.update(as_bytes(rows.take(pa.array(range(rows.num_rows)))))
         return self._folder / f"{digest.hexdigest()}.part"
 
-    def read(self, file: Path, first_row: int) -> Done | None:
-        """The outcome of a partition whose first row is ``first_row``; None where it is not finished or damaged."""
+    def read(self, file: Path, first_row: int, rows: int) -> Done | None:
+        """The outcome of the partition of ``rows`` rows from ``first_row`` on; None where it is not kept, or damaged."""
         if not file.is_file():
             return None
         content = file.read_bytes()
         if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
             return None
         with pa.ipc.open_file(content[DIGEST_BYTES:]) as reader:
-            told = json.loads(reader.metadata[b"goku"])
             results = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        bad = [Quarantined(**one) for one in told["quarantined"]]
-        return Done(
-            first_row, told["rows"], results, [replace(one, row_index=first_row + one.row_index) for one in bad]
-        )
+        return Done(first_row, rows, results, [])
 
     def write(self, file: Path, done: Done) -> None:
-        bad = [asdict(replace(one, row_index=one.row_index - done.first_row)) for one in done.quarantined]
-        told = json.dumps({"rows": done.rows, "quarantined": bad})
-        schema = done.results[0].schema if done.results else pa.schema([])
+        """Keeps a partition, unless a row of it failed."""
+        if done.quarantined:
+            return
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema, metadata={"goku": told}) as writer:
+        with pa.ipc.new_file(sink, done.results[0].schema) as writer:
             for batch in done.results:
                 writer.write_batch(batch)
         content = sink.getvalue()
