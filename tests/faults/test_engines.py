@@ -250,7 +250,9 @@ def test_ray_gives_the_answer_of_the_local_pool(tmp_path: Path, on_ray: Any, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["worker", "node"])
-def test_a_killed_worker_or_node_costs_nothing_but_time(tmp_path: Path, on_ray: Any, what: str) -> None:
+def test_a_killed_worker_or_node_costs_nothing_but_time(
+    tmp_path: Path, on_ray: Any, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (node,) = on_ray.worker_nodes
     found: list[psutil.Process] = []
 
@@ -265,7 +267,8 @@ def test_a_killed_worker_or_node_costs_nothing_but_time(tmp_path: Path, on_ray: 
     killer.join()
     assert result.table.column("square").to_pylist() == [n * n for n in range(24)]
     assert not result.quarantined
-    assert 24 < len(calls(tmp_path)) <= 28, "the fault hit nothing, or more than what was in hand was done again"
+    assert "batches were lost with a worker or a node" in capsys.readouterr().err, "the fault hit nothing"
+    assert 24 <= len(calls(tmp_path)) <= 28, "more than what was in hand was done again"
 
 
 @pytest.mark.slow

@@ -129,8 +129,7 @@ def _round(table: pa.Table, jobs: Sequence[Job], work: Work) -> Iterator[Done]:
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1),
         # An actor whose machine went is started elsewhere; the batch it held is not (see above).
-        max_restarts=-1,
-        max_task_retries=0,
+        ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 0},
         **share,
     )
     try:

@@ -46,7 +46,7 @@ def connect() -> None:
         }
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise GokuError(f"no Ray cluster can be reached at {address or 'this machine'}: {error}") from error
 
 
