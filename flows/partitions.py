@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 
 from goku_core.pipeline.errors import StageFailed
 
-MOST = 24  # task runs per map and attempt: a default run of all stages stays below 200
+MOST = 16  # task runs per map and attempt: a default run of all stages stays below 200
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)

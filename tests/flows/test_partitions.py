@@ -51,7 +51,7 @@ def test_a_task_run_per_partition_and_the_progress(tiny: None, tmp_path: Path, p
     workspace = new_workspace(tmp_path / "w", map_rows=9)
     assert [o["status"] for o in line(["split"], False, str(workspace))] == ["ran"]
     runs, progress = runs_of_last_flow()
-    expected = {"split", *(f"split: squares {number}/5" for number in range(1, 6))}
+    expected = {"split", *(f"split: behave {number}/5" for number in range(1, 6))}
     assert runs == dict.fromkeys(expected, "Completed")
     assert progress == [100.0]
 
@@ -73,8 +73,8 @@ def events(partitions: int, kept: set[int], until: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("partitions", "kept", "until", "states"),
     [
-        (500, set(), 500, {"Completed": 24}),  # the largest map there is
-        (500, set(range(250)), 500, {"Completed": 12}),
+        (500, set(), 500, {"Completed": 16}),  # the largest map there is
+        (500, set(range(250)), 500, {"Completed": 8}),
         (3, set(), 2, {"Completed": 2, "Failed": 1}),  # the process was killed over the third
     ],
 )

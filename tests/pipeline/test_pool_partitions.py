@@ -101,7 +101,7 @@ def test_the_driver_hears_of_every_partition_once(tmp_path: Path, monkeypatch: p
     os.close(writing)
     with os.fdopen(reading) as told:
         events = [json.loads(line) for line in told]
-    assert events[0] == {"event": "plan", "map": "map", "partitions": 4, "rows": 7}
+    assert events[0] == {"event": "plan", "map": "logged", "partitions": 4, "rows": 7}
     assert [e["partition"] for e in events if e["event"] == "kept"] == [0, 1]
     for kind in ("begun", "finished"):
         assert sorted(e["partition"] for e in events if e["event"] == kind) == [2, 3]

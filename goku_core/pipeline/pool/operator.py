@@ -69,21 +69,16 @@ def run_operator(
     devices          accelerators for the children; None: they see what this process sees
     keep             folder in which finished partitions outlive this attempt (below `Context.scratch`): an unfinished
                      run that is repeated goes on. Files that the operator writes must outlive it too
-    name             what a driver calls these partitions when it shows them; none given: the last part of `keep`, and
-                     without that either nothing is shown
+    name             what a driver calls this map when it shows it; none given: the name of the operator's function
     on_progress      called in this thread with the number of rows that have been finished since the last call
 
     Raises GokuError when the operator cannot be loaded or does not answer with a record batch of one schema.
     """
     work = Work(operator, settings, timeout_seconds, memory_bytes, devices)
     jobs = [Job(start, min(batch_rows, table.num_rows - start)) for start in range(0, table.num_rows, batch_rows)]
-    report = on_progress or _nothing
-    shared = keep or Path.cwd()
-    if keep is None and not name:
-        found = _in_order(_engine(table, jobs, work, workers, shared, report))
-    else:
-        kept = Kept(keep, work, batch_rows) if keep else None
-        found = _in_order(_partitions(table, jobs, work, workers, shared, kept, name or shared.name, report))
+    kept = Kept(keep, work, batch_rows) if keep else None
+    shown = name or operator.rpartition(":")[2]
+    found = _in_order(_partitions(table, jobs, work, workers, keep or Path.cwd(), kept, shown, on_progress or _nothing))
     parts = [batch for done in found for batch in done.results]
     if not parts:
         parts = [_answer_to_nothing(table, work)]
@@ -118,6 +113,8 @@ def _partitions(
     report: Callable[[int], None],
 ) -> Iterator[Done]:
     """Outcomes of whole partitions; those that an earlier attempt finished are read, not repeated."""
+    if not jobs:
+        return
     partitions = cut(jobs)
     tell("plan", map=name, partitions=len(partitions), rows=table.num_rows)
     left: dict[int, Sequence[Job]] = {}
