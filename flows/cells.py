@@ -5,6 +5,7 @@ That process is what `dvc repro` starts too: both are drivers of one command. Pr
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows.partitions import Watch
+from flows.pictures import show
 from goku_core import config
 from goku_core.pipeline import line
 from goku_core.pipeline.errors import GokuError, StageFailed
@@ -59,8 +62,12 @@ def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
     """One cell. Raises `GokuError` for what a user must mend, `StageFailed` where the body failed."""
     place = Path(workspace).resolve()
     (cell,) = line.select(line.cells(config.load_params(place / "params.yaml")), [name])
-    outcome = find_done(cell, place, strict)
-    facts = outcome.as_json() if outcome else execute_in_child(name, place, "prefect", _flow_run(), strict)
+    if outcome := find_done(cell, place, strict):
+        facts = outcome.as_json()
+    else:
+        with closing(Watch(name)) as watch:
+            facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch)
+        show(name, place)
     get_run_logger().info("%s: %s (%s)", name, facts["status"], facts["fingerprint"][:12])
     return facts
 

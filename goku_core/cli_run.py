@@ -32,15 +32,23 @@ def run(
     no_flow: Annotated[bool, typer.Option("--no-flow", help="Run in this process, without Prefect")] = False,
     driver: Annotated[str, typer.Option(help="Who asks: direct, dvc or prefect (goes into the record)")] = "direct",
     driver_run: Annotated[str | None, typer.Option(help="The driver's own id for this run")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Where the big maps run: local, or ray (the cluster at RAY_ADDRESS); default: GOKU_ENGINE"),
+    ] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Do the work that has not been done yet; finished work is found by its fingerprint, whoever did it.
 
-    Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow
+    Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow · goku run curate --engine ray
     """
     if driver not in ("direct", "dvc", "prefect"):
         raise GokuError(f"--driver {driver}: must be direct, dvc or prefect.")
+    if engine is not None:
+        from goku_core.pipeline.pool import choose_engine
+
+        choose_engine(engine)
     workspace = Path.cwd()
     params, cells = _line(names)
     if not no_flow:

@@ -32,7 +32,7 @@ OWNERS = {
     "botocore": ["goku_core/storage.py"],
     "prefect": ["flows/"],
     "dvc": [],
-    "ray": [],
+    "ray": ["goku_core/pipeline/pool/"],
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "util", "helper"}
 

@@ -26,6 +26,7 @@ from goku_core.curate.table import EMPTY, SCHEMA, clip_id
 from goku_core.curate.validation import validate
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.files import link
 from goku_core.pipeline.pool import run_operator
 
 RAW_TABLE, CLIP_TABLE, TRANSCODED, REPORT = (
@@ -62,9 +63,7 @@ def curate(request: Request, context: Context) -> Report:
     raw = _collected(context.input(RAW_TABLE))
     folder = context.output(REPORT)
     folder.mkdir(parents=True, exist_ok=True)
-    transcoded = context.output(TRANSCODED)
-    transcoded.mkdir(parents=True, exist_ok=True)
-    rows = _survey(raw, request, context, transcoded)
+    rows = _survey(raw, request, context)
     survey_seconds = time.monotonic() - started
     _judge(rows, request)
     _caption(rows, raw)
@@ -104,15 +103,16 @@ def _collected(path: Path) -> pa.Table:
     return table
 
 
-def _survey(raw: pa.Table, request: Request, context: Context, transcoded: Path) -> list[dict[str, Any]]:
+def _survey(raw: pa.Table, request: Request, context: Context) -> list[dict[str, Any]]:
     """One pass over all files, in worker processes. Rows come in the order of raw.parquet, then by time."""
     # Videos first, long ones before short ones: no core idles at the end behind one long file.
     order = pc.sort_indices(raw, sort_keys=[("kind", "descending"), ("bytes", "descending"), ("media_id", "ascending")])
     sent = raw.take(order).select(["media_id", "uri", "kind"])
+    copies = context.scratch / "transcoded"  # finished partitions speak of them: they outlive the attempt as well
     settings = {
         "request": request.model_dump(mode="json"),
         "workspace": str(context.workspace),
-        "transcoded": str(transcoded),
+        "transcoded": str(copies),
     }
     with context.progress("curate: decode and score", raw.num_rows, "files") as bar:
         result = run_operator(
@@ -123,9 +123,11 @@ def _survey(raw: pa.Table, request: Request, context: Context, transcoded: Path)
             batch_rows=BATCH_ROWS,
             timeout_seconds=request.timeout_seconds,
             memory_bytes=int(request.memory_gigabytes * (1 << 30)),
+            keep=context.scratch / "survey",
             on_progress=bar.advance,
         )
     rows = result.table.to_pylist()
+    _publish_copies(rows, copies, context.output(TRANSCODED))
     for failure in result.quarantined:
         source = sent.slice(failure.row_index, 1).to_pylist()[0]
         name = clip_id(source["media_id"], 0, 0)
@@ -133,6 +135,13 @@ def _survey(raw: pa.Table, request: Request, context: Context, transcoded: Path)
         rows.append(EMPTY | source | {"clip_id": name} | reason)
     place = {media_id: index for index, media_id in enumerate(raw["media_id"].to_pylist())}
     return sorted(rows, key=lambda row: (place[row["media_id"]], row["start_pts"]))
+
+
+def _publish_copies(rows: list[dict[str, Any]], copies: Path, output: Path) -> None:
+    """The transcodes that rows name, and no leavings of a child that died over one."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in sorted({Path(row["uri"]).name for row in rows if row["uri"].startswith(f"{TRANSCODED}/")}):
+        link(copies / name, output / name)
 
 
 def _judge(rows: list[dict[str, Any]], request: Request) -> None:

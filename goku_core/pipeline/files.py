@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +67,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically; a copy where the file system has no hard links."""
+    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        shutil.copy2(source, temporary)
+    temporary.replace(target)
+    # Renaming one link of an inode over another link of the same inode does nothing and leaves the source in place.
+    temporary.unlink(missing_ok=True)
 
 
 # POSIX record locks (lockf) belong to a process: they end with it, however it ends, and orphaned children of a killed

@@ -6,11 +6,9 @@ the store too. Whoever restores checks the digest first; an object that differs 
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from pathlib import Path
 
+from goku_core.pipeline.files import link
 from goku_core.pipeline.fingerprint import Digests, Tree
 
 READ_ONLY = 0o444
@@ -32,10 +30,10 @@ class Store:
         target = self.place(sha256)
         if self.holds(sha256):
             if not target.samefile(file):
-                _link(target, file)
+                link(target, file)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(file, target)
+        link(file, target)
         target.chmod(READ_ONLY)
 
     def holds(self, sha256: str) -> bool:
@@ -55,24 +53,9 @@ class Store:
         """Build `tree` at `place` (which must not exist) from the store's objects."""
         place.parent.mkdir(parents=True, exist_ok=True)
         if not tree.folder:
-            _link(self.place(tree.files[""]), place)
+            link(self.place(tree.files[""]), place)
             return
         place.mkdir()
         for name, sha256 in tree.files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-            _link(self.place(sha256), place / name)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically; a copy where the file system has no hard links."""
-    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP):
-            raise
-        shutil.copy2(source, temporary)
-    temporary.replace(target)
-    # Renaming one link of an inode over another link of the same inode does nothing and leaves the source in place.
-    temporary.unlink(missing_ok=True)
+            link(self.place(sha256), place / name)

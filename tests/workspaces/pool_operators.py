@@ -26,6 +26,30 @@ def behave(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     return pa.record_batch([names, squares], schema=SCHEMA)
 
 
+def logged(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
+    """`behave` that takes its time and writes down every call: a line "process name name ..." in settings["log"]."""
+    names = [row["name"] for row in batch.to_pylist()]
+    descriptor = os.open(settings["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{os.getpid()} {' '.join(names)}\n".encode())
+    os.close(descriptor)
+    time.sleep(settings.get("seconds", 0.0) * len(names))
+    return behave(batch, settings)
+
+
+def seen_device(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
+    """The accelerator that the child of each row may use."""
+    time.sleep(0.05)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return pa.record_batch([[seen] * batch.num_rows, [os.getpid()] * batch.num_rows], names=["device", "process"])
+
+
+def look_elsewhere(asked: dict[str, Any], node: str) -> str:
+    """What a Ray node finds where the workspace's path leads to a folder of its own."""
+    from goku_core.pipeline.pool.nodes import look
+
+    return look({**asked, "probe": asked["probe"].replace("/map/", "/elsewhere/")}, node)
+
+
 def shapeless(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     """Its schema depends on the rows, which no pool can join."""
     return pa.record_batch([[1]], names=[str(batch.column("number")[0])])

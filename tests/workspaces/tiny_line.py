@@ -9,11 +9,13 @@ import os
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.line import Cell, wire
+from goku_core.pipeline.pool import run_operator
 from goku_core.tracking import Request as TrackingRequest
 
 
@@ -24,6 +26,7 @@ class Request(BaseModel):
     steps: int = Field(default=1, ge=1)
     step_seconds: float = 0.0
     folder: bool = False
+    map_rows: int = Field(default=0, description="rows of a big map that the body runs, for tests of its drivers")
     output: str
     reads: list[str] = []
 
@@ -42,6 +45,7 @@ class Params(BaseModel):
     close: str = "e"
     steps: int = 1
     step_seconds: float = 0.0
+    map_rows: int = 0
     tracking: TrackingRequest = TrackingRequest()
 
 
@@ -52,7 +56,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 def cells(params: Params) -> list[Cell]:
     def cell(name: str, text: str, reads: list[str], output: str, folder: bool = False) -> Cell:
         request = Request(text=text, steps=params.steps, step_seconds=params.step_seconds, folder=folder,
-                          output=output, reads=reads)  # fmt: skip
+                          map_rows=params.map_rows if name == "split" else 0, output=output, reads=reads)  # fmt: skip
         stage = name.split("@")[0]
         return Cell(name, stage, request, tuple(reads), (output,), seed=params.seed, room="tiny_line")
 
@@ -76,6 +80,8 @@ def run(request: Request, context: Context) -> Report:
         context.tracker.log_metrics({"loss": 1.0 / step}, step)
         with kept.open("a") as file:
             file.write(f"{step}\n")
+    if request.map_rows:
+        _map(request.map_rows, context)
     before = ""
     for path in request.reads:
         place = context.input(path)
@@ -92,6 +98,19 @@ def run(request: Request, context: Context) -> Report:
     if os.environ.get("TINY_FAIL") == request.output:
         raise RuntimeError("the disk is on fire")
     return Report(steps_done=request.steps - done)
+
+
+def _map(count: int, context: Context) -> None:
+    """A big map as stages run it, over real children; its third row cannot be worked on."""
+    rows = pa.table(
+        {
+            "name": [f"row{i}" for i in range(count)],
+            "number": range(count),
+            "deed": ["raise" if i == 2 else "fine" for i in range(count)],
+        }
+    )
+    keep = context.scratch / "squares"
+    run_operator("pool_operators:behave", rows, {}, workers=2, batch_rows=2, keep=keep)
 
 
 def bodies(workspace: Path) -> list[str]:

@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from goku_core.pipeline.errors import GokuError
-from goku_core.pipeline.pool_worker import BATCH, FAILURE, HEADER, READY, SETUP, as_bytes, from_bytes
+from goku_core.pipeline.pool.devices import VISIBLE
+from goku_core.pipeline.pool.messages import BATCH, FAILURE, HEADER, READY, SETUP, as_bytes, from_bytes
 
 START_SECONDS = 120.0  # importing a network library on a busy machine takes many seconds
 WATCH_SECONDS = 0.1
@@ -40,17 +41,26 @@ class Stopped(Exception):
 
 
 class Child:
-    """A running `pool_worker`. After a crash, time-out or memory failure it is dead and `alive` is False."""
+    """A running `pool.worker`. After a crash, time-out or memory failure it is dead and `alive` is False."""
 
-    def __init__(self, operator: str, settings: dict[str, Any], memory_bytes: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        operator: str,
+        settings: dict[str, Any],
+        memory_bytes: int,
+        stop: threading.Event,
+        device: str | None = None,
+    ) -> None:
         self.memory_bytes, self.stop = memory_bytes, stop
         environment = dict(os.environ)
         # The child can import whatever this process can, also from a path that only this process was given.
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         for variable in THREAD_VARIABLES:
             environment.setdefault(variable, "1")
+        if device is not None:
+            environment[VISIBLE] = device
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "goku_core.pipeline.pool_worker"],
+            [sys.executable, "-P", "-m", "goku_core.pipeline.pool.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,7 +1,6 @@
-"""The child's end of the pool: ``python -m goku_core.pipeline.pool_worker``, spoken to over stdin and stdout.
+"""The child's end of the pool: ``python -m goku_core.pipeline.pool.worker``, spoken to over stdin and stdout.
 
-A message is one byte of kind, eight bytes of length, and that many bytes: JSON for setup and failures, an Arrow IPC
-stream for batches. Whatever an operator or a native library prints goes to standard error.
+Whatever an operator or a native library prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import json
 import os
 import resource
 import signal
-import struct
 import sys
 import threading
 import time
@@ -24,27 +22,14 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-HEADER = struct.Struct(">cQ")
-SETUP, READY, BATCH, RESULT, FAILURE = b"S", b"Y", b"B", b"R", b"F"
+from goku_core.pipeline.pool.messages import FAILURE, HEADER, READY, RESULT, as_bytes, from_bytes
+
 PR_SET_PDEATHSIG = 1
 # The parent watches resident memory; this limit on writable memory stops an allocation too fast to be watched. It is
 # larger because reserved is not resident.
 DATA_LIMIT_FACTOR = 2
 
 Operator = Callable[[pa.RecordBatch, dict[str, Any]], pa.RecordBatch]
-
-
-def as_bytes(batch: pa.RecordBatch) -> bytes:
-    """One batch as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
-
-
-def from_bytes(data: bytes) -> pa.RecordBatch:
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_next_batch()
 
 
 def load(operator: str) -> Operator:
