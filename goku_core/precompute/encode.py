@@ -20,7 +20,6 @@ from goku_core.media.spans import read_each, resized, stream_frames
 from goku_core.models.folders import load_vae, text_encoder
 from goku_core.models.text import TextEncoder
 from goku_core.precompute.batches import BATCH, BATCH_ROWS, commit, shard_folder
-from goku_core.precompute.devices import Claim
 from goku_core.precompute.latents import PATCH, Batches, LatentEncoder
 from goku_core.precompute.request import PrecomputeRequest
 from goku_core.precompute.samples import Sample, Take, takes
@@ -35,7 +34,7 @@ class OtherEncoderError(ValueError):
 
 def encode_rows(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     """settings: request (JSON of PrecomputeRequest), vae (folder), encoders (their fingerprints), workspace, scratch,
-    devices (one per worker), pictures_from_clips (whether the data set has no pictures of its own).
+    pictures_from_clips (whether the data set has no pictures of its own).
 
     A batch that the pool hands over in part, to find the row that breaks it, is encoded and not written.
     """
@@ -63,7 +62,8 @@ def encode_rows(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBat
 def _networks(settings: str) -> tuple[LatentEncoder, TextEncoder]:
     given = json.loads(settings)
     request, encoders = PrecomputeRequest.model_validate(given["request"]), given["encoders"]
-    device = torch.device(_device(tuple(given["devices"]), given["scratch"]))
+    # The pool shows a worker its own accelerator and no other.
+    device = torch.device("cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(1.0 / request.workers_per_device, device)
         # The same bytes in every attempt, and those of a CPU but for the last bit of half precision.
@@ -75,17 +75,6 @@ def _networks(settings: str) -> tuple[LatentEncoder, TextEncoder]:
     except ValueError as error:
         raise OtherEncoderError(str(error)) from error
     return LatentEncoder(vae, device, request.batch_tokens, request.tile_side), text.to(device)
-
-
-_CLAIMS: list[Claim] = []  # held until the process ends
-
-
-def _device(devices: tuple[str, ...], scratch: str) -> str:
-    if set(devices) == {"cpu"}:
-        return "cpu"
-    if not _CLAIMS:
-        _CLAIMS.append(Claim(list(devices), Path(scratch) / "devices"))
-    return _CLAIMS[0].device
 
 
 def _encode(take: Take, latents: LatentEncoder, batches: Batches, place: int) -> list[Sample]:

@@ -15,7 +15,9 @@ from goku_core.media.spans import kept_rows, span_of_row
 from goku_core.models.folders import load_vae_config, text_encoder, weights_digest
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-from goku_core.pipeline.pool import GIGABYTE, run_operator
+from goku_core.pipeline.pool import Devices, run_operator
+from goku_core.pipeline.pool.devices import visible
+from goku_core.pipeline.pool.operator import engine
 from goku_core.precompute.batches import (
     BATCH_ROWS,
     Finished,
@@ -26,7 +28,6 @@ from goku_core.precompute.batches import (
     record_failure,
     shard_folder,
 )
-from goku_core.precompute.devices import places
 from goku_core.precompute.report import Report
 from goku_core.precompute.request import PrecomputeRequest
 from goku_core.precompute.samples import stores
@@ -61,14 +62,12 @@ def _encode(
     kept: pa.Table, request: PrecomputeRequest, context: Context, finished: Finished, rows_per_batch: int
 ) -> tuple[list[pa.Table], int]:
     """All batches, every one of them finished, and how many were finished before. Raises GokuError where one cannot be."""
-    devices = places(request, context.cores)
     settings = {
         "request": request.model_dump(mode="json"),
         "vae": str(context.input("models/vae")),
         "encoders": finished.encoders,
         "workspace": str(context.workspace),
         "scratch": str(context.scratch),
-        "devices": devices,
         "pictures_from_clips": pc.all(pc.equal(kept["kind"], "video")).as_py(),
     }
     failed = failures(context.scratch)
@@ -85,10 +84,11 @@ def _encode(
                     OPERATOR,
                     rows,
                     settings,
-                    workers=len(devices),
+                    workers=context.cores,
+                    devices=_devices(request),
                     batch_rows=rows[BATCH_ROWS][0].as_py(),
                     timeout_seconds=request.timeout_seconds,
-                    memory_bytes=int(request.memory_gigabytes * GIGABYTE),
+                    memory_bytes=int(request.memory_gigabytes * (1 << 30)),
                     on_progress=bar.advance if number == 0 else None,
                 )
                 for one in result.quarantined:
@@ -104,6 +104,16 @@ def _encode(
         f"a batch of clips could not be encoded in {ROUNDS} rounds, though each of its clips can alone: its worker was lost "
         "every time. Raise precompute.memory_gigabytes, or lower precompute.batch_tokens or shard_megabytes."
     )
+
+
+def _devices(request: PrecomputeRequest) -> Devices | None:
+    """Accelerators for the workers; None: the CPU. Raises GokuError where cuda is wanted and not there."""
+    if request.device == "cpu":
+        return None
+    # On a cluster the nodes have them, and this process need not.
+    if request.device == "cuda" and engine() == "local" and not visible():
+        raise GokuError("precompute.device: cuda, but there is no CUDA device here. Set it to auto or cpu.")
+    return Devices(share=request.workers_per_device)
 
 
 def _calls(batches: list[pa.Table]) -> list[pa.Table]:

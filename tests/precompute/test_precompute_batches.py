@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from goku_core.pipeline.errors import GokuError
 from goku_core.precompute.batches import Finished, commit, key_of, plan
 from goku_core.precompute.stage import _calls
 
@@ -47,31 +44,3 @@ def test_what_other_encoders_made_is_not_finished(tmp_path: Path) -> None:
     assert Finished(tmp_path, {"vae": "one", "text": "words"}).get("key") is not None
     assert Finished(tmp_path, {"vae": "two", "text": "words"}).get("key") is None
     assert Finished(tmp_path, {"vae": "one", "text": "words"}).get("other") is None
-
-
-def test_each_worker_claims_a_place_of_its_own_until_it_ends(tmp_path: Path) -> None:
-    program = (
-        "import sys, time\nfrom pathlib import Path\nfrom goku_core.precompute import devices\n"
-        "devices.WAIT_SECONDS = 0.0\n"
-        "claim = devices.Claim(['cuda:0', 'cuda:1'], Path(sys.argv[1]))\n"
-        "print(claim.device, flush=True)\ntime.sleep(60)\n"
-    )
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
-
-    workers = [start(), start()]
-    try:
-        assert sorted(worker.stdout.readline().strip() for worker in workers) == ["cuda:0", "cuda:1"]
-        from goku_core.precompute import devices
-
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(GokuError, match="all 2 places"):
-            patch.setattr(devices, "WAIT_SECONDS", 0.0)
-            devices.Claim(["cuda:0", "cuda:1"], tmp_path)
-        workers[0].kill()
-        workers[0].wait()
-        assert devices.Claim(["cuda:0", "cuda:1"], tmp_path).device in ("cuda:0", "cuda:1")
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
