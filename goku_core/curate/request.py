@@ -44,10 +44,16 @@ class Prescreen(BaseModel):
         description="levels of 255: a key frame is blank when its luma varies (standard deviation) by at most this",
     )
     still_bits: float = Field(
-        default=0.001,
+        default=0.0005,
         ge=0,
-        description="bits per pixel and frame between key frames, in the busiest stretch as long as the shortest clip, "
-        "at or below which nothing moves",
+        description="bits per pixel of a frame between key frames, beyond the 40 bytes of a repeated one, at or below "
+        "which nothing moves; mean of the busiest stretch as long as the shortest clip",
+    )
+    still_share: float = Field(
+        default=0.0005,
+        ge=0,
+        le=1,
+        description="and size of such a frame over that of a key frame. Both must hold for a slide show",
     )
     text_coverage: float = Field(
         default=0.05,
@@ -55,8 +61,11 @@ class Prescreen(BaseModel):
         le=1,
         description="largest text box / frame area that every key frame must exceed to be turned away for text",
     )
-    text_spacing_seconds: float = Field(
-        default=5.0, gt=0, description="and key frames may lie at most this far apart, s"
+    max_spacing_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        description="key frames farther apart say nothing about text and blankness, s (not above min_clip_seconds: each "
+        "clip then holds a key frame)",
     )
 
 
