@@ -28,7 +28,7 @@ CLAIM = "Bad inputs: spoiled and odd files through the survey in the supervised 
 GATE = {"min_seconds": 0, "min_side": 16, "min_kbps": 0, "min_fps": 0, "interlaced": True, "hdr": True}
 OUTCOMES = ("kept", "rejected", "failed", "quarantined")
 TIMEOUT, GIBIBYTES = 60.0, 3.0
-SMALL = 40
+SMALL = 16
 
 
 def main(arguments: list[str] | None = None) -> Result:

@@ -60,19 +60,19 @@ def _made(folder: Path, options: argparse.Namespace) -> list[Path]:
     if small:
         sample = sample.model_copy(update={"height": 96, "width": 160, "shot_seconds": (2.5, 2.6)})
     for name, recipe in corpus(sample, 0):
-        if not (small and recipe.index > 3):
+        if not (small and recipe.index > 0):
             render_file(folder / name, recipe, sample, 0)
     height, width = sample.height, sample.width
     for name, kind in (("slides", 0), ("blank", 1), ("titles", 2)):
-        write_video(folder / f"{name}.mp4", _film(kind, height, width), 24)
+        write_video(folder / f"{name}.mp4", _film(kind, height, width, 6 if small else 12), 24)
     return _given(folder)
 
 
-def _film(kind: int, height: int, width: int) -> Iterator[np.ndarray]:
-    """Twelve seconds: pictures that change every two, black with grain, or a moving line of large text."""
+def _film(kind: int, height: int, width: int, seconds: int) -> Iterator[np.ndarray]:
+    """Pictures that change every two, black with grain, or a moving line of large text."""
     rng = np.random.default_rng(kind)
     slides = rng.integers(0, 255, (6, height, width, 3), np.uint8)
-    for index in range(24 * 12):
+    for index in range(24 * seconds):
         if kind == 0:
             yield slides[index // 48]
         elif kind == 1:
@@ -84,8 +84,10 @@ def _film(kind: int, height: int, width: int) -> Iterator[np.ndarray]:
 
 
 def _measure(result: Result, sources: list[Path], scratch: Path) -> None:
-    gate = {"min_side": 16, "min_kbps": 0} if result.options.small else {}
-    request = Request(gate=gate)
+    request = Request()
+    if result.options.small:
+        tiers = {name: {"min_side": 96} for name in ("480p", "720p", "1080p")}
+        request = Request(gate={"min_side": 16, "min_kbps": 0}, tiers=tiers)
     whole = request.model_copy(update={"prescreen": request.prescreen.model_copy(update={"enabled": False})})
     infos = {path: info for path in sources if (info := _admitted(path, request)) is not None}
     verdicts: dict[Path, str] = {}
@@ -103,9 +105,10 @@ def _measure(result: Result, sources: list[Path], scratch: Path) -> None:
 
     length = sum(info.seconds for info in infos.values())
     repeats = result.options.repeats or (1 if result.options.small else 3)
+    warmup = 0 if result.options.small else 1
     sides = {"key frames": look, "full pass": full}
     pairs = [("key frames", "full pass")]
-    result.measure("all sources", sides, pairs, repeats=repeats, per_call={"video_seconds": length})
+    result.measure("all sources", sides, pairs, repeats=repeats, warmup=warmup, per_call={"video_seconds": length})
     found = Counter(name for name in verdicts.values() if name)
     lost = sum(kept[path] for path, name in verdicts.items() if name)
     for row in result.rows:

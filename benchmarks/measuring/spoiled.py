@@ -156,8 +156,12 @@ def written(base: Base, folder: Path) -> tuple[str, bytes] | None:
 def _encode(base: Base, path: Path) -> None:
     rng = np.random.default_rng(0)
     ground = rng.integers(0, 255, (12, 16, 3), np.uint8)
-    with av.open(str(path), "w", options=dict(base.options)) as output:
-        stream = output.add_stream(base.codec, rate=FPS, options=dict(base.coding))
+    coding = dict(base.coding)
+    if base.codec.startswith("libx264"):  # see `goku_core.media.encode.SAME_BYTES`
+        coding["x264-params"] = ":".join(filter(None, ["mbtree=0", coding.get("x264-params")]))
+    with av.open(str(path), "w", options={"fflags": "+bitexact"} | dict(base.options)) as output:
+        stream = output.add_stream(base.codec, rate=FPS, options=coding)
+        stream.codec_context.thread_count = 1
         stream.height, stream.width, stream.pix_fmt = base.height, base.width, base.pixels
         stream.codec_context.gop_size = 12
         for index in range(base.frames):

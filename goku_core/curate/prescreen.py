@@ -106,7 +106,8 @@ def _between(packets: Packets, seconds: float) -> float | None:
     length = max(1, round(seconds / packets.time_base))
     least = 0.5 * seconds * float(packets.rate)  # frames; a stretch that the end cuts off counts if half of it is there
     most = None
-    for start in range(int(times[0]), int(times[-1]) + 1, max(1, length // STEPS)):
+    every = max(1, round(seconds * float(packets.rate) / STEPS))  # by packets: their times may lie years apart
+    for start in times[::every]:
         first, behind = np.searchsorted(times, (start, start + length))
         if behind - first >= max(1, least):
             stretch = np.sort(sizes[first:behind])

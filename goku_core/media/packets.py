@@ -16,6 +16,7 @@ import numpy as np
 
 from goku_core.media.faults import MediaError
 
+LONGEST_SECONDS = 7 * 86_400  # our choice: a longer track is a jump in its times; sums of ticks would overflow
 MOST_UNTIMED = 0.1  # share of packets without any time; a few are left behind by cutting
 
 
@@ -55,12 +56,15 @@ class Packets:
 def read_packets(container: Any, stream: Any) -> Packets:
     """Of an open container from which no packet has been taken yet.
 
-    Raises `MediaError` "truncated" where there is no packet at all, "timestamps" where more than a tenth has no time.
+    Raises `MediaError` "truncated" where there is no packet at all, "timestamps" where more than a tenth has no time or
+    the times span more than a week.
     """
     index = stream.index_entries
-    if container.format.name.startswith("mov") and len(index) == stream.frames > 0:
-        return _from_index(index, stream)
-    return _from_file(container, stream)
+    complete = container.format.name.startswith("mov") and len(index) == stream.frames > 0
+    packets = _from_index(index, stream) if complete else _from_file(container, stream)
+    if packets.seconds > LONGEST_SECONDS:
+        raise MediaError("timestamps", f"the times of the track span {packets.seconds / 86_400:.0f} days")
+    return packets
 
 
 def _from_index(index: Any, stream: Any) -> Packets:
@@ -117,5 +121,5 @@ def _until_damage(container: Any) -> Iterator[Any]:
 
 def _extent(times: np.ndarray, last: int) -> int:
     """Ticks from the first time to behind the last; ``last``: how long that one is shown, 0 where unknown."""
-    span = int(times.max() - times.min())
+    span = int(times.max()) - int(times.min())
     return span + (last or round(span / max(1, len(times) - 1)))

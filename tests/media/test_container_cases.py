@@ -148,6 +148,11 @@ def test_a_gap_in_time_lowers_the_rate(write) -> None:
     assert info.seconds > 3600 and judge(info, Gate(min_side=64, min_kbps=0)).filter == "fps"
 
 
+def test_times_that_span_years_are_a_failure(write) -> None:
+    path = write("a.mkv", times=[index * 42 + (10**9 if index > 24 else 0) for index in range(48)])
+    assert fault(path).error_class == "timestamps"
+
+
 def test_frames_before_the_beginning_are_hidden_in_mp4_and_a_failure_in_matroska(write) -> None:
     """MP4 says so in its edit list, and players skip them; in Matroska a fifth of the frames has no time at all."""
     times = [index * 42 - 420 for index in range(48)]
