@@ -65,7 +65,7 @@ def straight(path: Path) -> list[str]:
 
 def rows_of(path: Path, workspace: Path) -> list[dict]:
     gate = {"min_seconds": 1, "min_side": 64, "min_kbps": 1, "min_fps": 10}
-    request = Request(gate=gate, max_clip_seconds=2, min_clip_seconds=1)
+    request = Request(gate=gate, max_clip_seconds=2, min_clip_seconds=1, prescreen={"enabled": False})
     settings = {"request": request.model_dump(mode="json"), "workspace": str(workspace)}
     settings["transcoded"] = str(workspace / "data/transcoded")
     raw = {"media_id": hashlib.sha256(path.read_bytes()).hexdigest(), "uri": path.name, "kind": "video"}

@@ -187,7 +187,7 @@ def test_no_frames(write, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.webm", "cut.flv"])
 def test_cut_files_are_found_before_they_are_decoded(write, name: str) -> None:
     codec = {"cut.webm": "libvpx-vp9", "cut.flv": "flv"}.get(name, "libx264")
-    path = write(name, codec, count=120)
+    path = write(name, codec, count=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert fault(path).error_class == "truncated"
 
