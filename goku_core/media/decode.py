@@ -21,6 +21,9 @@ from goku_core.media.faults import MediaError, plain
 from goku_core.media.probe import MAX_PIXELS, open_container, pixel_aspect, square_width, video_stream
 
 _GREY_PLANE = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")
+# Share of frames in which the decoder had to make up picture. What refers to them is spoiled too, and not marked: one
+# place in a hundred seconds is let pass, no more.
+MOST_DAMAGED = 0.005
 MOST_LOST = 0.1  # share of frames whose time is missing or not later than the one before; a few come from cutting
 
 
@@ -125,8 +128,8 @@ def frames(
 ) -> Iterator[Frame]:
     """Frames with ``start_pts <= pts < end_pts`` in the order they are shown.
 
-    Raises `MediaError` ("unreadable", "no-video", "truncated" when packets are damaged or end too early, "timestamps"
-    when a whole file is read and more than a tenth of its frames has no place in time).
+    Raises `MediaError` ("unreadable", "no-video", "truncated" when packets do not decode or end too early; when a whole
+    file is read also "timestamps" where more than a tenth of its frames has no place in time, and "damaged").
     """
     decoded = _decode(path, start_pts, threads)
     first = next(decoded, None)
@@ -183,7 +186,8 @@ def _timed(container: Any, stream: Any, sought: bool = False) -> Generator[Frame
     # AVI stores no times of display: frames follow one another in the order in which they leave the decoder.
     by_order = container.format.name == "avi"
     last: int | None = None
-    lost = shown = 0
+    lost = shown = damaged = 0
+    whole = not sought
     try:
         for frame in container.decode(stream):
             if frame.width * frame.height > MAX_PIXELS:
@@ -199,10 +203,13 @@ def _timed(container: Any, stream: Any, sought: bool = False) -> Generator[Frame
                 continue
             last = pts
             shown += 1
+            damaged += frame.is_corrupt
             yield Frame(frame, pts, time_base, aspect)
     except av.error.FFmpegError as error:
         at = "the start" if last is None else f"{float(last * time_base):.2f} s"
         raise MediaError("truncated", f"decoding stopped after {at}: {plain(error)}") from error
+    if whole and damaged > MOST_DAMAGED * shown:
+        raise MediaError("damaged", f"{damaged} of {shown} frames are damaged")
     if lost > MOST_LOST * (lost + shown):
         raise MediaError("timestamps", f"{lost} of {lost + shown} frames have no time of their own")
 

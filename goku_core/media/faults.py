@@ -5,6 +5,7 @@ empty           zero bytes
 unreadable      no container we read, or a header that cannot be parsed, or a first frame that does not decode
 no-video        a sane container without a moving-picture track (sound only; a cover picture is none)
 truncated       the file ends before its own structure or header says it does, or no frame follows the header
+damaged         more than one frame in 200 holds picture that the decoder had to make up
 encrypted       the track is protected; no frame can be had
 too-large       more pixels than `MAX_PIXELS`: a decompression bomb or not for us
 timestamps      frames without a usable place in time, so that no span could name them
@@ -16,7 +17,17 @@ from __future__ import annotations
 
 from typing import Any
 
-CLASSES = ("empty", "unreadable", "no-video", "truncated", "encrypted", "too-large", "timestamps", "unsupported")
+CLASSES = (
+    "empty",
+    "unreadable",
+    "no-video",
+    "truncated",
+    "damaged",
+    "encrypted",
+    "too-large",
+    "timestamps",
+    "unsupported",
+)
 
 
 class MediaError(Exception):

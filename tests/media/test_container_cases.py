@@ -192,6 +192,25 @@ def test_cut_files_are_found_before_they_are_decoded(write, name: str) -> None:
     assert fault(path).error_class == "truncated"
 
 
+def test_made_up_picture_is_a_failure(write) -> None:
+    """The decoder conceals holes and marks the frames; who reads a span gets what is there."""
+    path = write("a.mkv", images=noise)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size > 2000]
+    data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for packet in packets[10:40:3]:
+        at = data.find(bytes(packet)) + packet.size // 3
+        data[at : at + 200] = rng.bytes(200)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        marked = [frame.is_corrupt for frame in container.decode(container.streams.video[0])]
+    assert 0 < sum(marked) < len(marked) == 48
+    with pytest.raises(MediaError) as caught:
+        list(frames(path))
+    assert (caught.value.error_class, str(sum(marked)) in caught.value.message) == ("damaged", True)
+    assert len(list(frames(path, 1))) > 20
+
+
 def test_encrypted(write) -> None:
     """Real common encryption, the index in front and behind."""
     for options in (KEY, KEY | {"movflags": "+faststart"}):
