@@ -57,7 +57,7 @@ def recomputed_ratio(rows: list[dict], ratio: dict) -> list[float]:
 
 
 def test_every_benchmark_is_tested_here():
-    assert set(NAMES) == {*TIMED, "pilot"}
+    assert set(NAMES) == {*TIMED, "pilot", "fuzz", "prescreen"}
 
 
 @pytest.mark.parametrize("name", TIMED)
@@ -143,6 +143,24 @@ def test_roofline_is_the_sum_of_its_kernels(tiny_result):
     layers = next(row["layers"] for row in found["rows"] if "layers" in row)
     for repeat, total in enumerate(rows["roofline"]):
         assert total == pytest.approx(layers * sum(k[repeat] for k in kernels) + rows["edges, whole"][repeat])
+
+
+def test_bad_inputs_are_counted_by_class(tiny_result):
+    found = json.loads(tiny_result("fuzz").read_text())
+    *classes, total = found["rows"]
+    assert total["files"] == 16 == sum(row["files"] for row in classes) and total["crashes_of_the_run"] == 0
+    for row in found["rows"]:
+        assert row["lost"] == 0
+        assert row["files"] == row["kept"] + row["rejected"] + row["failed"] + row["quarantined"]
+
+
+def test_prescreen_is_measured_against_the_full_pass(tiny_result):
+    found = json.loads(tiny_result("prescreen").read_text())
+    looked, full = found["rows"]
+    assert (looked["side"], full["side"]) == ("key frames", "full pass") and looked["clips_lost"] == 0
+    assert looked["turned_away"] >= 2 and full["clips_kept"] > 0
+    (ratio,) = found["ratios"]
+    assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))
 
 
 def test_pilot_scores_both_and_draws_them(tiny_result):
@@ -231,7 +249,7 @@ def test_committed_results_are_valid(path):
     """Of real sizes, both sides, ratios that follow from the rows."""
     found = json.loads(path.read_text())
     assert found["benchmark"] in NAMES and path.name.startswith(found["benchmark"])
-    assert not found["options"]["small"] and found["ratios"] and found["rows"]
+    assert not found["options"]["small"] and found["rows"] and (found["ratios"] or found["benchmark"] == "fuzz")
     for ratio in found["ratios"]:
         if found["benchmark"] != "pilot":
             assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))

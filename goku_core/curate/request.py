@@ -20,6 +20,53 @@ class Gate(BaseModel):
     min_fps: float = Field(
         default=23.976, ge=0, description="least frame rate, frames/s (paper Table 3: 24, or 23.976 for NTSC)"
     )
+    interlaced: bool = Field(
+        default=False, description="admit interlaced video, combs and all (our choice: no; the paper does not say)"
+    )
+    hdr: bool = Field(
+        default=False,
+        description="admit PQ and HLG video, cut to 8 bits without tone mapping (our choice: no; the paper does not say)",
+    )
+
+
+class Prescreen(BaseModel):
+    """Thresholds of the look at the key frames. All our choice: neither the paper nor its peers have such a step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(default=True, description="look at the key frames first")
+    min_key_frames: int = Field(
+        default=3, ge=2, description="sources with fewer key frames pass on: too little to go by (our choice)"
+    )
+    blank_contrast: float = Field(
+        default=3.0,
+        ge=0,
+        description="levels of 255: a key frame is blank when its luma varies (standard deviation) by at most this",
+    )
+    still_bits: float = Field(
+        default=0.0005,
+        ge=0,
+        description="bits per pixel of a frame between key frames, beyond the 40 bytes of a repeated one, at or below "
+        "which nothing moves; mean of the busiest stretch as long as the shortest clip",
+    )
+    still_share: float = Field(
+        default=0.0005,
+        ge=0,
+        le=1,
+        description="and size of such a frame over that of a key frame. Both must hold for a slide show",
+    )
+    text_coverage: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="largest text box / frame area that every key frame must exceed to be turned away for text",
+    )
+    max_spacing_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        description="key frames farther apart say nothing about text and blankness, s (not above min_clip_seconds: each "
+        "clip then holds a key frame)",
+    )
 
 
 class Tier(BaseModel):
@@ -121,6 +168,9 @@ class Request(BaseModel):
     gate: Gate = Field(default_factory=Gate, description="cheap demands on the raw file (paper Table 3)")
     tiers: dict[TierName, Tier] = Field(
         default_factory=dict, validate_default=True, description="demands per resolution tier (paper Table 4)"
+    )
+    prescreen: Prescreen = Field(
+        default_factory=Prescreen, description="key frames looked at before everything is decoded (our choice)"
     )
     shots: Shots = Field(default_factory=Shots, description="shot detector (paper section 4.4)")
     max_clip_seconds: float = Field(

@@ -15,7 +15,8 @@ LEFT_OUT = {
     "nsfw": "paper Figure 2: not described there, needs weights",
 }
 ORDER = (
-    *("seconds", "side", "kbps", "fps"),
+    *("seconds", "side", "kbps", "fps", "interlaced", "hdr", "animated"),
+    *("prescreen_black", "prescreen_still", "prescreen_text"),
     *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
 )
 

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from goku_core.curate.gate import Verdict, judge
+from goku_core.curate.prescreen import screen
+from goku_core.curate.remux import SOUND, remuxed
 from goku_core.curate.request import Request
 from goku_core.curate.scores import picture, resemblance
 from goku_core.curate.scores.shots import ShotFinder
@@ -26,12 +28,11 @@ from goku_core.curate.table import EMPTY, SURVEY_SCHEMA, clip_id
 from goku_core.curate.transcode import TIME_BASE, Transcoder
 from goku_core.media import decode
 from goku_core.media.decode import Frame, resize
-from goku_core.media.probe import MediaError, MediaInfo, probe
+from goku_core.media.faults import MediaError
+from goku_core.media.probe import MISSING_SECONDS, MISSING_SHARE, MediaInfo, probe
 
 KEPT_CODEC = "h264"
 TRANSCODED = "data/transcoded"
-# A file that ends this much before its header says is truncated; less is rounding, or sound that outlasts the picture.
-MISSING_SHARE, MISSING_SECONDS = 0.05, 1.0
 
 
 def survey(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
@@ -70,10 +71,17 @@ def survey_file(path: Path, source: dict[str, Any], request: Request, transcoded
         return [rejected(_ended(source, "rejected", verdict.filter, verdict.message), verdict)]
     if info.kind == "image":
         return [_picture_row(path, source, request)]
-    if info.codec == KEPT_CODEC:
-        frames = decode.frames(path)
-        return _video_rows(frames, source, info, request)
+    if (verdict := screen(path, info, request)) is not None:
+        return [rejected(_ended(source, "rejected", verdict.filter, verdict.message), verdict)]
     copy = transcoded / f"{source['media_id']}.mp4"
+    if info.codec == KEPT_CODEC and info.container in SOUND:
+        return _video_rows(decode.frames(path), source, info, request)
+    if info.codec == KEPT_CODEC:
+        with remuxed(path, copy):
+            info = probe(copy)
+            source |= {"uri": f"{TRANSCODED}/{copy.name}"}
+            source |= {"time_base_num": info.time_base.numerator, "time_base_den": info.time_base.denominator}
+            return _video_rows(decode.frames(copy), source, info, request)
     with Transcoder(copy, info.fps) as transcoder:
         frames = (transcoder.add(frame) for frame in decode.frames(path))
         source |= {"uri": f"{TRANSCODED}/{copy.name}"}

@@ -74,7 +74,7 @@ def test_gate_admits_exactly_its_bounds() -> None:
         verdict = judge(info(**change), Gate())
         assert verdict.filter == name and verdict.score < verdict.threshold
         assert f"{verdict.threshold:g}" in verdict.message
-    assert judge(info(kind="image", seconds=0, fps=Fraction(0), bitrate_kbps=0), Gate()) is None
+    assert judge(info(kind="image", seconds=0, fps=Fraction(0), bitrate_kbps=0, frames=1), Gate()) is None
 
 
 def scored(**changes) -> dict:
