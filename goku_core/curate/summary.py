@@ -16,7 +16,16 @@ LEFT_OUT = {
 }
 ORDER = (
     *("seconds", "side", "kbps", "fps"),
-    *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+    *(
+        "transition",
+        "clip_seconds",
+        "quality_heuristic",
+        "tier_side",
+        "ocr_coverage",
+        "motion_low",
+        "motion_high",
+        "near_duplicate",
+    ),
 )
 
 
