@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
-from goku_core.curate import captions, duplicates, tiers
+from goku_core.curate import captions, duplicates, proxies, tiers
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
 from goku_core.curate.page import write_page
@@ -36,6 +36,7 @@ RAW_TABLE, CLIP_TABLE, TRANSCODED, REPORT = (
     "reports/curation",
 )
 PAGE = "reports/curation.html"
+PROXIES = "proxies"  # below scratch: sampled frames for models and captioners
 OPERATOR = "goku_core.curate.survey:survey"
 BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
 
@@ -113,6 +114,7 @@ def _survey(raw: pa.Table, request: Request, context: Context) -> list[dict[str,
         "request": request.model_dump(mode="json"),
         "workspace": str(context.workspace),
         "transcoded": str(copies),
+        "proxies": str(context.scratch / PROXIES) if proxies.wanted(request) else None,
     }
     with context.progress("curate: decode and score", raw.num_rows, "files") as bar:
         result = run_operator(

@@ -106,7 +106,7 @@ PAPER_TIERS: dict[str, dict[str, float]] = {
 
 
 class Shots(BaseModel):
-    """PySceneDetect's adaptive detector (paper section 4.4 names the library, not the detector or its thresholds)."""
+    """PySceneDetect's detectors (paper section 4.4 names the library, not the detector or its thresholds)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -121,11 +121,59 @@ class Shots(BaseModel):
         description="and by at least this much, mean HSV difference of 255 (our choice: the library's 15 misses cuts "
         "between two plain greys)",
     )
+    content_threshold: float = Field(
+        default=27.0,
+        gt=0,
+        description="a change of this size is looked at too where the neighbours change as well, mean HSV difference of "
+        "255 (library's default)",
+    )
     min_seconds: float = Field(
         default=0.5,
         ge=0,
-        description="no second cut within this time of the last one, s (library's default: 15 frames)",
+        description="two boundaries nearer than this become one with what lies between, s (library's default: 15 frames)",
     )
+    gradual: bool = Field(
+        default=True, description="find fades and dissolves too, and leave their frames out of clips (our choice)"
+    )
+
+
+class Refine(BaseModel):
+    """Cuts that the shot detector missed, found by features of one frame per second (paper section 4.4)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["embedded", "dinov2", "none"] = Field(
+        default="embedded",
+        description="features: embedded (colours and edge directions, needs nothing), dinov2 (the paper's, needs "
+        "weights) or none",
+    )
+    weights: str = Field(default="", description="folder of a DINOv2 checkpoint in the form of transformers")
+    device: str = Field(default="cpu", description="where DINOv2 runs: cpu, cuda, cuda:1, ...")
+    embedded_min: float = Field(
+        default=0.8,
+        ge=-1,
+        le=1,
+        description="embedded: least cosine of frames 1 s apart (our choice: motion and zoom stay above, goku bench "
+        "shots)",
+    )
+    dinov2_min: float = Field(
+        default=0.85, ge=-1, le=1, description="DINOv2: least cosine below 720p (paper Table 4: 0.85)"
+    )
+    dinov2_min_720p: float = Field(
+        default=0.90, ge=-1, le=1, description="DINOv2: least cosine from 720 px short side on (paper Table 4: 0.90)"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Refine:
+        if self.kind == "dinov2" and not self.weights:
+            raise ValueError("kind is dinov2, but weights names no folder: see docs/weights.md, or set kind: embedded")
+        return self
+
+    def least(self, side: int) -> float:
+        """The bound for sources of this short side, px."""
+        if self.kind == "embedded":
+            return self.embedded_min
+        return self.dinov2_min if side < 720 else self.dinov2_min_720p
 
 
 class Dedup(BaseModel):
@@ -173,6 +221,7 @@ class Request(BaseModel):
         default_factory=Prescreen, description="key frames looked at before everything is decoded (our choice)"
     )
     shots: Shots = Field(default_factory=Shots, description="shot detector (paper section 4.4)")
+    refine: Refine = Field(default_factory=Refine, description="further cuts by features (paper section 4.4)")
     max_clip_seconds: float = Field(
         default=10.0, gt=0, le=600, description="longer shots are divided, s (paper section 4.4: 10)"
     )

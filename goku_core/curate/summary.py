@@ -17,7 +17,8 @@ LEFT_OUT = {
 ORDER = (
     *("seconds", "side", "kbps", "fps", "interlaced", "hdr", "animated"),
     *("prescreen_black", "prescreen_still", "prescreen_text"),
-    *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+    *("transition", "clip_seconds", "quality_heuristic"),
+    *("tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
 )
 
 

@@ -1,13 +1,15 @@
 """The operator of `curate`: one raw file in, its candidate clips with their scores out.
 
-A video is decoded exactly once; shots, motion, text, sharpness, hash and, where needed, the H.264 copy are all fed from
-that one pass. The operator measures and judges what concerns the file alone (gate, damage, length); whether a clip is
-kept is decided later, from the table.
+A video is decoded exactly once; shots, motion, text, sharpness, hash, features, the sampled frames that models read and,
+where needed, the H.264 copy are all fed from that one pass. The operator measures and judges what concerns the file
+alone (gate, damage, length); whether a clip is kept is decided later, from the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import pyarrow as pa
 
 from goku_core.curate.gate import Verdict, judge
 from goku_core.curate.prescreen import screen
+from goku_core.curate.proxies import LONG_SIDE, ProxyWriter
+from goku_core.curate.refine import Refiner, features_of
 from goku_core.curate.remux import SOUND, remuxed
 from goku_core.curate.request import Request
 from goku_core.curate.scores import picture, resemblance
@@ -33,12 +37,14 @@ from goku_core.media.probe import MISSING_SECONDS, MISSING_SHARE, MediaInfo, pro
 
 KEPT_CODEC = "h264"
 TRANSCODED = "data/transcoded"
+TRANSITIONS = {"fade": "a fade", "dissolve": "a dissolve", "cut": "something between two cuts"}
 
 
 def survey(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     """Operator. Rows of raw.parquet in, rows of `SURVEY_SCHEMA` out, at least one per input row.
 
-    settings: request (JSON of `Request`), workspace (folder that uris are relative to), transcoded (folder for copies).
+    settings: request (JSON of `Request`), workspace (folder that uris are relative to), transcoded (folder for copies),
+    proxies (folder for sampled frames; absent where no later step reads any).
     """
     cv2.setNumThreads(1)  # the pool runs one process per core
     request = Request(**settings["request"])
@@ -47,14 +53,21 @@ def survey(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
         source = EMPTY | {"media_id": raw["media_id"], "uri": raw["uri"], "kind": raw["kind"]}
         path = Path(settings["workspace"]) / raw["uri"]
         try:
-            rows += survey_file(path, source, request, Path(settings["transcoded"]))
+            proxies = Path(settings["proxies"]) if settings.get("proxies") else None
+            rows += survey_file(path, source, request, Path(settings["transcoded"]), proxies)
         except MediaError as error:
             rows.append(_ended(source, "failed", error.error_class, error.message))
     return pa.RecordBatch.from_pylist(rows, schema=SURVEY_SCHEMA)
 
 
-def survey_file(path: Path, source: dict[str, Any], request: Request, transcoded: Path) -> list[dict[str, Any]]:
-    """Rows of one file; ``source`` holds its identity. Raises `MediaError` where the file is broken."""
+def survey_file(
+    path: Path, source: dict[str, Any], request: Request, transcoded: Path, proxies: Path | None = None
+) -> list[dict[str, Any]]:
+    """Rows of one file; ``source`` holds its identity. Raises `MediaError` where the file is broken.
+
+    transcoded  folder for an H.264 copy, where one is needed
+    proxies     folder for sampled frames (see `proxies`); None where no later step reads any
+    """
     info = probe(path)
     source = source | {
         "kind": info.kind,
@@ -69,25 +82,28 @@ def survey_file(path: Path, source: dict[str, Any], request: Request, transcoded
     }
     if (verdict := judge(info, request.gate)) is not None:
         return [rejected(_ended(source, "rejected", verdict.filter, verdict.message), verdict)]
-    if info.kind == "image":
-        return [_picture_row(path, source, request)]
-    if (verdict := screen(path, info, request)) is not None:
-        return [rejected(_ended(source, "rejected", verdict.filter, verdict.message), verdict)]
-    copy = transcoded / f"{source['media_id']}.mp4"
-    if info.codec == KEPT_CODEC and info.container in SOUND:
-        return _video_rows(decode.frames(path), source, info, request)
-    if info.codec == KEPT_CODEC:
-        with remuxed(path, copy):
+    with ExitStack() as files:
+        writer = None if proxies is None else files.enter_context(ProxyWriter(proxies, source["media_id"]))
+        if info.kind == "image":
+            return [_picture_row(path, source, request, writer)]
+        if (verdict := screen(path, info, request)) is not None:
+            return [rejected(_ended(source, "rejected", verdict.filter, verdict.message), verdict)]
+        copy = transcoded / f"{source['media_id']}.mp4"
+        frames: Iterable[Frame]
+        if info.codec == KEPT_CODEC and info.container in SOUND:
+            frames = decode.frames(path)
+        elif info.codec == KEPT_CODEC:
+            files.enter_context(remuxed(path, copy))
             info = probe(copy)
             source |= {"uri": f"{TRANSCODED}/{copy.name}"}
             source |= {"time_base_num": info.time_base.numerator, "time_base_den": info.time_base.denominator}
-            return _video_rows(decode.frames(copy), source, info, request)
-    with Transcoder(copy, info.fps) as transcoder:
-        frames = (transcoder.add(frame) for frame in decode.frames(path))
-        source |= {"uri": f"{TRANSCODED}/{copy.name}"}
-        source |= {"width": info.width // 2 * 2, "height": info.height // 2 * 2}  # 4:2:0 needs even sides
-        source |= {"time_base_num": TIME_BASE.numerator, "time_base_den": TIME_BASE.denominator}
-        return _video_rows(frames, source, info, request)
+            frames = decode.frames(copy)
+        else:
+            frames = map(files.enter_context(Transcoder(copy, info.fps)).add, decode.frames(path))
+            source |= {"uri": f"{TRANSCODED}/{copy.name}"}
+            source |= {"width": info.width // 2 * 2, "height": info.height // 2 * 2}  # 4:2:0 needs even sides
+            source |= {"time_base_num": TIME_BASE.numerator, "time_base_den": TIME_BASE.denominator}
+        return _video_rows(frames, source, info, request, writer)
 
 
 def rejected(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
@@ -108,28 +124,61 @@ def _ended(source: dict[str, Any], outcome: str, reason: str, message: str) -> d
     return source | {"clip_id": name, "outcome": outcome, "filter": reason, "message": message}
 
 
-def _picture_row(path: Path, source: dict[str, Any], request: Request) -> dict[str, Any]:
+def _picture_row(path: Path, source: dict[str, Any], request: Request, proxies: ProxyWriter | None) -> dict[str, Any]:
     image = decode.read_image(path)
-    scale = min(1.0, SAMPLE_SIDE / max(image.shape[:2]))
-    image = resize(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
+    image = _within(image, SAMPLE_SIDE)
+    if proxies is not None:
+        proxies.add(0, _within(image, LONG_SIDE))
     row = source | {"clip_id": clip_id(source["media_id"], 0, 1), "end_pts": 1, "start_seconds": 0.0}
-    return row | _scores([image], request)
+    return row | _scores([_Sample(image)], request)
+
+
+def _within(image: np.ndarray, longest: int) -> np.ndarray:
+    scale = min(1.0, longest / max(image.shape[:2]))
+    return resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
 
 
 def _video_rows(
-    frames: Iterator[Frame], source: dict[str, Any], info: MediaInfo, request: Request
+    frames: Iterable[Frame], source: dict[str, Any], info: MediaInfo, request: Request, proxies: ProxyWriter | None
 ) -> list[dict[str, Any]]:
     time_base = Fraction(source["time_base_num"], source["time_base_den"])
-    shots = request.shots
-    finder = ShotFinder(info.fps, shots.adaptive_threshold, shots.min_content, shots.min_seconds)
-    recorder = SpanRecorder(time_base, info.fps, request.max_clip_seconds, request.min_clip_seconds)
-    rows = [_clip_row(span, source, time_base, request) for span in recorder.record(finder.mark(frames))]
+    rows = [_clip_row(span, source, time_base, request) for span in spans(frames, info, time_base, request, proxies)]
     if not rows:
         raise MediaError("truncated", "the header is readable, but no frame follows it")
     seen = float((rows[-1]["end_pts"] - rows[0]["start_pts"]) * time_base)
     if info.seconds - seen > max(MISSING_SECONDS, MISSING_SHARE * info.seconds):
         raise MediaError("truncated", f"the header promises {info.seconds:.2f} s, {seen:.2f} s can be decoded")
     return rows
+
+
+def spans(
+    frames: Iterable[Frame],
+    info: MediaInfo,
+    time_base: Fraction,
+    request: Request,
+    proxies: ProxyWriter | None = None,
+) -> Iterator[Span]:
+    """Candidate clips and transitions of one video, in order. time_base: of the frames' timestamps, s per tick."""
+    features = features_of(request.refine)
+    refiner = None if features is None else Refiner(features, request.refine.least(min(info.width, info.height)))
+    finder = ShotFinder(time_base, request.shots)
+
+    def keep(sample: Frame) -> None:
+        if proxies is not None:
+            proxies.add(sample.pts, sample.small(LONG_SIDE).rgb())
+
+    recorder = SpanRecorder(
+        time_base, info.fps, request.max_clip_seconds, request.min_clip_seconds, refiner, on_sample=keep
+    )
+    for frame in frames:
+        found = finder.add(frame)
+        recorder.add(frame, finder.change)
+        for boundary in found:
+            yield from recorder.cut(boundary)
+        yield from recorder.settle(finder.settled)
+    for boundary in finder.finish(recorder.end):
+        yield from recorder.cut(boundary)
+    yield from recorder.finish()
 
 
 def _clip_row(span: Span, source: dict[str, Any], time_base: Fraction, request: Request) -> dict[str, Any]:
@@ -142,21 +191,43 @@ def _clip_row(span: Span, source: dict[str, Any], time_base: Fraction, request: 
         "seconds": seconds,
         "motion": span.motion,
     }
+    if span.transition is not None:
+        text = f"{TRANSITIONS[span.transition]} of {seconds:.2f} s between two shots: its frames belong to neither"
+        return rejected(row, Verdict("transition", seconds, 0.0, text))
     if span.end - span.start < request.min_clip_seconds / time_base - 1:
         text = f"the shot lasts {seconds:.2f} s, at least {request.min_clip_seconds:g} s are needed"
         return rejected(row, Verdict("clip_seconds", seconds, request.min_clip_seconds, text))
-    return row | _scores(span.samples, request)
+    return row | _scores([_Sample(frame) for frame in span.samples], request)
 
 
-def _scores(samples: list[np.ndarray], request: Request) -> dict[str, Any]:
-    """Scores from frames of a clip, or from the one picture."""
+@dataclass(frozen=True)
+class _Sample:
+    """A frame of a clip, or the one picture; pixels are converted for those that are looked at, in the size that is needed."""
+
+    source: Frame | np.ndarray
+
+    def whole(self) -> np.ndarray:
+        return self.source if isinstance(self.source, np.ndarray) else self.source.rgb()
+
+    def low(self) -> np.ndarray:
+        """uint8 RGB, `picture.HEIGHT` high."""
+        if isinstance(self.source, np.ndarray):
+            height, width = self.source.shape[:2]
+        else:
+            height, width = self.source.size
+        size = picture.HEIGHT, max(1, round(width * picture.HEIGHT / height))
+        image = self.source if isinstance(self.source, np.ndarray) else self.source.small(max(size)).rgb()
+        return resize(image, *size)
+
+
+def _scores(samples: list[_Sample], request: Request) -> dict[str, Any]:
     count = len(samples)
     # Inner positions: the first and last frames of a shot are the likeliest to be fades.
     first, middle, last = count // 4, count // 2, 3 * count // 4
     strictest = min(tier.ocr_max for tier in request.tiers.values())
-    text = max(text_meter().coverage(samples[index], strictest) for index in sorted({first, last}))
-    small = {index: _small(samples[index]) for index in sorted({first, middle, last})}
-    lumas = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in small.values()]
+    text = max(text_meter().coverage(samples[index].whole(), strictest) for index in sorted({first, last}))
+    low = {index: samples[index].low() for index in sorted({first, middle, last})}
+    lumas = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in low.values()]
     sharp = float(np.mean([picture.sharpness(luma) for luma in lumas]))
     exposed = float(np.mean([picture.exposure(luma) for luma in lumas]))
     return {
@@ -164,11 +235,6 @@ def _scores(samples: list[np.ndarray], request: Request) -> dict[str, Any]:
         "sharpness": sharp,
         "exposure": exposed,
         "quality_heuristic": picture.heuristic(sharp, exposed),
-        "phash": resemblance.perceptual_hash(small[middle]),
-        "signature": b"".join(resemblance.signature(small[index]) for index in (first, middle, last)),
+        "phash": resemblance.perceptual_hash(low[middle]),
+        "signature": b"".join(resemblance.signature(low[index]) for index in (first, middle, last)),
     }
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    return resize(image, picture.HEIGHT, max(1, round(width * picture.HEIGHT / height)))

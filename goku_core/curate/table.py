@@ -15,6 +15,7 @@ def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True, **
 
 _TEXT, _WHOLE, _REAL, _SHORT = pa.string(), pa.int64(), pa.float64(), pa.float32()
 _MOTION = {"unit": motion.UNIT, "spacing_seconds": str(motion.SPACING), "height_px": str(motion.HEIGHT)}
+_MOTION |= {"pairs_every_seconds": str(motion.EVERY)}
 
 SCHEMA = pa.schema(
     [

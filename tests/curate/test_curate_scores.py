@@ -1,14 +1,11 @@
 """Every score separates what it is there to separate."""
 
-from fractions import Fraction
-
 import cv2
 import numpy as np
 import pytest
 
 from goku_core.curate.scores import picture, resemblance
 from goku_core.curate.scores.motion import MotionMeter
-from goku_core.curate.scores.shots import ShotFinder
 from goku_core.curate.scores.text import text_meter
 from goku_core.curate.spans import SpanRecorder
 from goku_core.media import decode
@@ -31,8 +28,9 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 def motion_of(path) -> float:
     info = probe(path)
     recorder = SpanRecorder(info.time_base, info.fps, 10, 2)
-    marked = ((frame, index == 0) for index, frame in enumerate(decode.frames(path)))
-    (span,) = recorder.record(marked)
+    for frame in decode.frames(path):
+        recorder.add(frame)
+    (span,) = recorder.finish()
     return span.motion
 
 
@@ -126,38 +124,3 @@ def test_sharpness_exposure_and_heuristic(painter) -> None:
     assert picture.exposure(np.full((9, 9), 128, np.uint8)) == 1 and picture.exposure(np.zeros((9, 9), np.uint8)) == 0
     assert picture.heuristic(1e6, 1.0) == 10 and picture.heuristic(0, 0) == 0
     assert picture.heuristic(100, 1) > picture.heuristic(10, 1) > picture.heuristic(10, 0.5)
-
-
-def starts(path) -> list[int]:
-    finder = ShotFinder(probe(path).fps, 3.0, 10.0, 0.5)
-    return [index for index, (_, begins) in enumerate(finder.mark(decode.frames(path))) if begins]
-
-
-def test_shots_are_found_to_the_frame(library, painter) -> None:
-    film = library.video("film.mp4", painter.film([11, 12, 13, 14], 1.5))
-    assert starts(film) == [0, 36, 72, 108]
-    assert starts(library.video("shaking.mp4", painter.shaking(3, 2.0))) == [0]
-    assert starts(library.video("static.mp4", painter.static(4, 2.0))) == [0]
-
-
-def test_a_cut_just_before_the_end_is_found(library, painter) -> None:
-    frames = [*painter.moving(21, 2.0), *list(painter.moving(22, 1.0))[:2]]
-    assert starts(library.video("late.mp4", frames)) == [0, 48]
-
-
-def test_long_shots_are_divided_without_loss(library, painter) -> None:
-    ground = painter.ground(31)
-    small = (cv2.resize(painter.disc(ground, 0.3 + 0.0005 * k, 31), (160, 120)) for k in range(24 * 11))
-    path = library.video("long.mp4", small)
-    info = probe(path)
-    for longest, shortest, expected in ((10, 2, 2), (4, 2, 3), (5, 1, 3), (12, 2, 1)):
-        recorder = SpanRecorder(info.time_base, info.fps, longest, shortest)
-        marked = ((frame, index == 0) for index, frame in enumerate(decode.frames(path)))
-        spans = list(recorder.record(marked))
-        ticks = [(span.start, span.end) for span in spans]
-        assert len(ticks) == expected, ticks
-        assert all(ticks[k][1] == ticks[k + 1][0] for k in range(len(ticks) - 1))
-        assert ticks[0][0] == 0 and ticks[-1][1] * info.time_base == Fraction(11)
-        lengths = [float((end - start) * info.time_base) for start, end in ticks]
-        assert all(shortest <= length <= longest + 1 / 24 for length in lengths)
-        assert all(span.samples and span.motion is not None for span in spans)

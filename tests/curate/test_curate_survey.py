@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from goku_core.curate import Request
+from goku_core.curate import Request, proxies
 from goku_core.curate.survey import survey
 from goku_core.curate.table import SURVEY_SCHEMA
 from goku_core.media import decode
@@ -26,7 +26,7 @@ def settings_of(workspace) -> dict:
 
 @pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
 def test_a_source_is_decoded_once(library, painter, monkeypatch, name: str, codec: str) -> None:
-    """Decoded frames are counted where they come out of the decoder: everything is fed from one pass."""
+    """Decoded frames are counted where they come out of the decoder: everything is fed from one pass, models' frames too."""
     library.video(name, painter.grainy(painter.film([41, 42])), codec=codec, kbps=2000)
     counted = []
     genuine = decode._decode
@@ -38,9 +38,11 @@ def test_a_source_is_decoded_once(library, painter, monkeypatch, name: str, code
 
     monkeypatch.setattr(decode, "_decode", counting)
     workspace = library.write()
-    rows = survey(batch_of(workspace), settings_of(workspace)).to_pylist()
+    settings = settings_of(workspace) | {"proxies": str(workspace / "proxies")}
+    rows = survey(batch_of(workspace), settings).to_pylist()
     assert len(rows) == 2 and all(row["outcome"] == "kept" and row["motion"] > 0.3 for row in rows)
-    assert len(counted) == 120 and len(set(counted)) == 120
+    assert len(counted) == 120 and len(set(counted)) == 120, "1.0 decodes per source second"
+    assert proxies.read(workspace / "proxies", rows[1]["media_id"], rows[1]["start_pts"], rows[1]["end_pts"], 9)
 
 
 def test_no_frame_of_the_next_shot_leaks(library, painter) -> None:
