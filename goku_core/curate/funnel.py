@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from goku_core.curate import captions, duplicates, tiers
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
+from goku_core.curate.models import step as models
 from goku_core.curate.page import write_page
 from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
@@ -65,10 +66,12 @@ def curate(request: Request, context: Context) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     rows = _survey(raw, request, context)
     survey_seconds = time.monotonic() - started
+    models.score(rows, request, context, context.scratch / "proxies")
     _judge(rows, request)
     _caption(rows, raw)
     _conserve(raw, rows)
-    table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=SCHEMA)
+    schema = models.described(SCHEMA, request, context)
+    table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=schema)
     validate(table, request, folder / "validation.json", raw.num_rows)
     pq.write_table(table, context.output(CLIP_TABLE), compression="zstd")
 

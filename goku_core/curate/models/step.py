@@ -1,0 +1,131 @@
+"""The step of the funnel that scores with weights: from rows to rows, through the operator in supervised workers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from goku_core.curate.models import weights
+from goku_core.curate.models.calibration import calibrate
+from goku_core.curate.models.devices import Seats
+from goku_core.curate.models.operator import SENT
+from goku_core.curate.models.request import COLUMNS, Models
+from goku_core.pipeline.context import Context
+from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.pool import run_operator
+
+if TYPE_CHECKING:
+    from goku_core.curate.request import Request
+
+OPERATOR = "goku_core.curate.models.operator:score"
+CALIBRATION = "reports/curation/motion_calibration.json"
+SENT_SCHEMA = pa.schema([(name, pa.int64() if "_p" in name or "base" in name else pa.string()) for name in SENT])
+
+
+def score(rows: list[dict[str, Any]], request: Request, context: Context, proxies: Path) -> None:
+    """Fills in the columns of the scorers that are on, in place, for every row that nothing has rejected yet.
+
+    rows: those of the survey. proxies: folder of the sampled frames. A row whose scoring fails becomes ``failed`` with
+    its error class. Raises `GokuError` where weights are missing or are not what the scorer needs: before any row is
+    scored.
+    """
+    models = request.models
+    if not models.on:
+        return
+    chosen = [row for row in rows if row["outcome"] == "kept"]
+    seats = Seats.plan(models.device, models.share, context.cores)
+    settings = {
+        "models": models.model_dump(mode="json"),
+        "places": {name: str(place) for name, place in _places(models, context).items()},
+        "proxies": str(proxies),
+        "seats": seats.settings() | {"folder": str(context.scratch / "seats")},
+    }
+    limits = {
+        "timeout_seconds": request.timeout_seconds,
+        "memory_bytes": int(models.memory_gigabytes * (1 << 30)),
+    }
+    # One worker loads the weights and answers nothing: what is wrong with them is said once, not once per clip.
+    _load_once(settings, limits)
+    # Pictures have one frame, clips several; batches of each kind fill a pass of the networks.
+    with context.progress(f"curate: {', '.join(models.on)}", len(chosen), "clips") as bar:
+        for kind, frames in (("video", models.frames), ("image", 1)):
+            part = [row for row in chosen if row["kind"] == kind]
+            if not part:
+                continue
+            table = pa.Table.from_pylist([{name: row[name] for name in SENT} for row in part], schema=SENT_SCHEMA)
+            result = run_operator(
+                OPERATOR,
+                table,
+                settings,
+                workers=seats.count,
+                batch_rows=max(1, models.batch // frames),
+                on_progress=bar.advance,
+                **limits,
+            )
+            _enter(part, result.table.to_pylist(), models)
+            for failure in result.quarantined:
+                _failed(part[failure.row_index], failure.error_class, failure.message)
+    if models.raft.weights:
+        report = calibrate(rows, request)
+        context.output(CALIBRATION).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _load_once(settings: dict[str, Any], limits: dict[str, Any]) -> None:
+    try:
+        run_operator(OPERATOR, SENT_SCHEMA.empty_table(), settings, workers=1, **limits)
+    except GokuError as error:
+        reason = str(getattr(error.__cause__, "message", error)).removeprefix("GokuError: ")
+        raise GokuError(f"curate.models: {reason}") from error
+
+
+def described(schema: pa.Schema, request: Request, context: Context) -> pa.Schema:
+    """The table's schema with the model, its weights' digest and its licence in the metadata of the columns that are on."""
+    models = request.models
+    for name, place in _places(models, context).items():
+        index = schema.get_field_index(COLUMNS[name])
+        told = {"model": place.name, "weights_sha256": weights.digest(place), "licence": weights.licence(place)}
+        if name == "aesthetic":
+            body = context.input(models.clip.weights)
+            told |= {"embedding": body.name, "embedding_sha256": weights.digest(body)}
+        field = schema.field(index)
+        schema = schema.set(index, field.with_metadata({**(field.metadata or {}), **told}))
+    return schema
+
+
+def _places(models: Models, context: Context) -> dict[str, Path]:
+    return {
+        name: weights.locate(name, context.input(getattr(models, name).weights), f"curate.models.{name}.weights")
+        for name in models.on
+    }
+
+
+def _enter(part: list[dict[str, Any]], answers: list[dict[str, Any]], models: Models) -> None:
+    """Scores into their rows. A number that is none is a failure, never a score."""
+    by_id = {answer["clip_id"]: answer for answer in answers}
+    columns = [COLUMNS[name] for name in models.on]
+    for row in part:
+        answer = by_id.get(row["clip_id"])
+        if answer is None:  # quarantined
+            continue
+        if answer["error_class"]:
+            _failed(row, answer["error_class"], answer["message"])
+            continue
+        values = {column: answer[column] for column in columns}
+        if wrong := [column for column, value in values.items() if not _finite(value)]:
+            _failed(row, "not-finite", f"{wrong[0]} is not a finite number")
+            continue
+        row |= values
+
+
+def _finite(value: float | list[float] | None) -> bool:
+    """None is finite: a picture has no motion."""
+    numbers = value if isinstance(value, list) else [] if value is None else [value]
+    return all(math.isfinite(number) for number in numbers)
+
+
+def _failed(row: dict[str, Any], error_class: str, message: str) -> None:
+    row |= {"outcome": "failed", "tier": None, "filter": error_class, "message": message}
