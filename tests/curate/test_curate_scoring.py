@@ -45,10 +45,11 @@ def place(tmp_path_factory) -> Path:
     random_raft(folder / "weights/raft.pth")
     for seed, name in enumerate(("film", "other")):
         with proxies.ProxyWriter(folder / "scratch/proxies", name) as writer:
-            for index, image in enumerate(pictures(16, seed, 128, 160)):
+            for index, image in enumerate(pictures(16, seed, 128, 128)):
                 writer.add(index * 12, image)
     with proxies.ProxyWriter(folder / "scratch/proxies", "picture") as writer:
         writer.add(0, pictures(1, 9)[0])
+    (folder / "scratch/proxies/broken.safetensors").write_bytes(b"not a file of tensors")
     return folder
 
 
@@ -138,13 +139,15 @@ def context(place, tmp_path) -> Context:
 
 
 def test_step_fills_in_scores_and_fails_what_it_cannot_score(place, context) -> None:
-    """In supervised workers. What was rejected before is not scored; in = kept + rejected + failed stays true."""
+    """In supervised workers. What was rejected before is not scored; a row that raises takes no other with it."""
     chosen = request("raft")
     gone = {"outcome": "rejected", "filter": "clip_seconds", "message": "too short"}
     rows = [row("film", motion=1.0), row("lost", motion=1.0), row("film", 96, 192, motion=2.0), row("other") | gone]
+    rows.append(row("broken", motion=1.0))
     step.score(rows, chosen, context, place / "scratch/proxies")
-    assert [one["outcome"] for one in rows] == ["kept", "failed", "kept", "rejected"]
-    assert rows[1]["filter"] == "no-frames" and rows[1]["motion_raft"] is None and rows[3]["motion_raft"] is None
+    assert [one["outcome"] for one in rows] == ["kept", "failed", "kept", "rejected", "failed"]
+    assert (rows[1]["filter"], rows[4]["filter"]) == ("no-frames", "exception") and rows[4]["message"]
+    assert rows[1]["motion_raft"] is None and rows[3]["motion_raft"] is None
     expected = operator.score(sent(rows[0], rows[2]), settings(place, chosen))["motion_raft"].to_pylist()
     assert [rows[0]["motion_raft"], rows[2]["motion_raft"]] == expected
     assert json.loads(context.output(step.CALIBRATION).read_text())["clips"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,21 @@ class Clip:
     def _vision(self) -> tuple[Any, Pictures]:
         from transformers import CLIPVisionModelWithProjection
 
-        tower = pretrained(CLIPVisionModelWithProjection, self.folder, self.device)
+        tower = pretrained(CLIPVisionModelWithProjection, self.folder, self.device, **self._projection)
         return tower, Pictures(self.folder, self.device, self.batch)
 
     @cached_property
     def _text(self) -> tuple[Any, Any]:
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-        tower = pretrained(CLIPTextModelWithProjection, self.folder, self.device)
+        tower = pretrained(CLIPTextModelWithProjection, self.folder, self.device, **self._projection)
         return tower, AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+
+    @property
+    def _projection(self) -> dict[str, int]:
+        """The width both towers share; folders written lately state it only once, above the towers."""
+        stated = json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("projection_dim")
+        return {} if stated is None else {"projection_dim": stated}
 
 
 def pooled(rows: np.ndarray) -> np.ndarray:

@@ -106,8 +106,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def pretrained(kind: Any, folder: Path, device: str) -> Any:
-    """A model of transformers in float32, for inference. kind: its class.
+def pretrained(kind: Any, folder: Path, device: str, **config: Any) -> Any:
+    """A model of transformers in float32, for inference. kind: its class. config: what differs from the folder's.
 
     Raises GokuError where the folder lacks tensors of the model: transformers would draw them at random.
     """
@@ -118,7 +118,13 @@ def pretrained(kind: Any, folder: Path, device: str) -> Any:
     logging.disable_progress_bar()
     try:
         model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below, with those that are missing
+            **config,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
