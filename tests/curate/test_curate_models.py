@@ -195,6 +195,9 @@ def test_missing_weights_are_one_clear_error(tmp_path, clip_folder) -> None:
     with pytest.raises(GokuError, match=r"holds no \*\.safetensors"):
         weights.locate("clip", pickled, "key")
     assert weights.locate("clip", clip_folder, "key") == clip_folder
+    for scorer in (Clip, Dinov2Features):
+        with pytest.raises(GokuError, match=r"nowhere: the folder is not there"):
+            scorer(tmp_path / "nowhere")
 
 
 def test_weights_are_named_by_digest_and_licence(tmp_path, clip_folder) -> None:

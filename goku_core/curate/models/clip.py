@@ -11,14 +11,14 @@ import numpy as np
 
 from goku_core.curate.models.devices import resolved
 from goku_core.curate.models.pictures import Pictures, unit
-from goku_core.curate.models.weights import pretrained
+from goku_core.curate.models.weights import locate, pretrained
 
 
 class Clip:
-    """folder: a CLIP model of transformers. device: of torch, or "auto". batch: frames or sentences in one pass."""
+    """folder: a CLIP model of transformers; raises GokuError where it is none. device: of torch, or "auto". batch: frames or sentences in one pass."""
 
     def __init__(self, folder: Path, device: str = "cpu", batch: int = 32) -> None:
-        self.folder, self.device, self.batch = Path(folder), resolved(device), batch
+        self.folder, self.device, self.batch = locate("clip", Path(folder), "CLIP"), resolved(device), batch
 
     def images(self, frames: list[np.ndarray]) -> np.ndarray:
         """Embeddings of uint8 (H, W, 3) RGB frames: float32 (n, d), rows of length 1."""

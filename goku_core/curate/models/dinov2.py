@@ -10,7 +10,7 @@ import numpy as np
 
 from goku_core.curate.models.devices import resolved
 from goku_core.curate.models.pictures import Pictures, unit
-from goku_core.curate.models.weights import pretrained
+from goku_core.curate.models.weights import locate, pretrained
 
 
 class Dinov2Features:
@@ -20,9 +20,9 @@ class Dinov2Features:
     """
 
     def __init__(self, folder: Path | str, device: str = "cpu", batch: int = 8) -> None:
-        device = resolved(device)
-        self._model = _loaded(Path(folder), device)
-        self._pictures = Pictures(Path(folder), device, batch)
+        folder, device = locate("dinov2", Path(folder), "DINOv2"), resolved(device)
+        self._model = _loaded(folder, device)
+        self._pictures = Pictures(folder, device, batch)
 
     def embed(self, frames: list[np.ndarray]) -> np.ndarray:
         """uint8 (H, W, 3) RGB frames to float32 (n, d), rows of length 1."""
