@@ -15,7 +15,11 @@ from goku_core.curate.models.weights import locate, pretrained
 
 
 class Clip:
-    """folder: a CLIP model of transformers; raises GokuError where it is none. device: of torch, or "auto". batch: frames or sentences in one pass."""
+    """folder: a CLIP model of transformers; raises GokuError where it is none.
+
+    device  of torch, or "auto"
+    batch   frames or sentences in one pass
+    """
 
     def __init__(self, folder: Path, device: str = "cpu", batch: int = 32) -> None:
         self.folder, self.device, self.batch = locate("clip", Path(folder), "CLIP"), resolved(device), batch
