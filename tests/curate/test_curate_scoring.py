@@ -36,7 +36,7 @@ def row(name: str, start: int = 0, end: int = 96, kind: str = "video", **more: A
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A workspace with weights and with the frames of two films and a picture."""
+    """A workspace with weights and the sampled frames of two films and a picture: there is no film to be decoded again."""
     folder = tmp_path_factory.mktemp("workspace")
     tiny_clip(folder / "weights/clip")
     tiny_classifier(folder / "weights/nsfw")
@@ -151,6 +151,22 @@ def test_step_fills_in_scores_and_fails_what_it_cannot_score(place, context) -> 
     expected = operator.score(sent(rows[0], rows[2]), settings(place, chosen))["motion_raft"].to_pylist()
     assert [rows[0]["motion_raft"], rows[2]["motion_raft"]] == expected
     assert json.loads(context.output(step.CALIBRATION).read_text())["clips"] == 2
+
+
+def test_a_score_that_is_no_number_is_a_failure_and_no_score() -> None:
+    """A comparison with NaN is false either way: such a clip would pass every threshold."""
+    good = {"clip_embedding": [1.0, 0.0], "nsfw": 0.25}
+    answers = [good, good | {"nsfw": float("nan")}, good | {"clip_embedding": [1.0, float("inf")]}]
+    rows = [row(f"film{index}") for index in range(3)]
+    told = [
+        dict.fromkeys(operator.SCHEMA.names) | a | {"clip_id": r["clip_id"]} for a, r in zip(answers, rows, strict=True)
+    ]
+    step._enter(rows, pa.Table.from_pylist(told, schema=operator.SCHEMA), request("clip", "nsfw").models)
+    assert [(one["outcome"], one["filter"]) for one in rows] == [("kept", None)] + [("failed", "not-finite")] * 2
+    assert rows[0]["nsfw"] == 0.25 and rows[0]["clip_embedding"].dtype == np.float32
+    columns = ["nsfw", "clip_embedding"]
+    table = pa.Table.from_pylist([{n: one[n] for n in SCHEMA.names} for one in rows], schema=SCHEMA).select(columns)
+    assert table.to_pylist() == [good, {"nsfw": None, "clip_embedding": None}, {"nsfw": None, "clip_embedding": None}]
 
 
 def test_wrong_weights_are_said_once_and_before_any_clip(place, context) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from goku_core.curate.models import weights
@@ -66,7 +66,7 @@ def score(rows: list[dict[str, Any]], request: Request, context: Context, proxie
                 on_progress=bar.advance,
                 **limits,
             )
-            _enter(part, result.table.to_pylist(), models)
+            _enter(part, result.table, models)
             for failure in result.quarantined:
                 _failed(part[failure.row_index], failure.error_class, failure.message)
     if models.raft.weights:
@@ -103,9 +103,11 @@ def _places(models: Models, context: Context) -> dict[str, Path]:
     }
 
 
-def _enter(part: list[dict[str, Any]], answers: list[dict[str, Any]], models: Models) -> None:
+def _enter(part: list[dict[str, Any]], answers: pa.Table, models: Models) -> None:
     """Scores into their rows. A number that is none is a failure, never a score."""
-    by_id = {answer["clip_id"]: answer for answer in answers}
+    scalars = answers.drop_columns(["clip_embedding"]).to_pylist()
+    embeddings = [_array(value) for value in answers["clip_embedding"]]
+    by_id = {answer["clip_id"]: answer | {"clip_embedding": e} for answer, e in zip(scalars, embeddings, strict=True)}
     columns = [COLUMNS[name] for name in models.on]
     for row in part:
         answer = by_id.get(row["clip_id"])
@@ -115,16 +117,16 @@ def _enter(part: list[dict[str, Any]], answers: list[dict[str, Any]], models: Mo
             _failed(row, answer["error_class"], answer["message"])
             continue
         values = {column: answer[column] for column in columns}
-        if wrong := [column for column, value in values.items() if not _finite(value)]:
+        # None is no number to be wrong: a picture has no motion.
+        if wrong := [c for c, value in values.items() if value is not None and not np.isfinite(value).all()]:
             _failed(row, "not-finite", f"{wrong[0]} is not a finite number")
             continue
         row |= values
 
 
-def _finite(value: float | list[float] | None) -> bool:
-    """None is finite: a picture has no motion."""
-    numbers = value if isinstance(value, list) else [] if value is None else [value]
-    return all(math.isfinite(number) for number in numbers)
+def _array(value: pa.ListScalar) -> np.ndarray | None:
+    """float32 (d,): as a list of Python's numbers an embedding would take ten times the memory."""
+    return None if value.values is None else value.values.to_numpy()
 
 
 def _failed(row: dict[str, Any], error_class: str, message: str) -> None:
