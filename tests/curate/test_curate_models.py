@@ -18,6 +18,7 @@ from tiny_scorers import (
     tiny_classifier,
     tiny_clip,
     tiny_dinov2,
+    tiny_siglip,
 )
 
 from goku_core.curate.models import weights
@@ -130,19 +131,25 @@ def test_a_pickled_programme_is_refused_and_not_run(tmp_path) -> None:
         weights.read_tensors(tmp_path / "cut.safetensors")
 
 
-def test_classifier_gives_the_softmax_of_its_label(tmp_path) -> None:
-    from transformers import ViTForImageClassification
+@pytest.mark.parametrize("make, label", [(tiny_classifier, "NSFW"), (tiny_siglip, "watermark")], ids=["ViT", "SigLIP"])
+def test_classifier_gives_the_softmax_of_its_label(tmp_path, make, label) -> None:
+    from transformers import SiglipForImageClassification, ViTForImageClassification
 
-    folder = tiny_classifier(tmp_path / "nsfw")
+    folder = make(tmp_path / "classifier")
     frames = pictures(5)
-    model = ViTForImageClassification.from_pretrained(folder).eval()
+    kind = ViTForImageClassification if make is tiny_classifier else SiglipForImageClassification
+    model = kind.from_pretrained(folder).eval()
     expected = []
     for frame in frames:
         image = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         with torch.no_grad():
             expected.append(model(normalised(image, [0.5] * 3, [0.5] * 3)).logits.softmax(-1)[0, 1].item())
-    found = FrameClassifier(folder, "NSFW", batch=4).probabilities(frames)
-    assert found == pytest.approx(expected, abs=1e-5) and np.ptp(found) > 0.01
+    found = FrameClassifier(folder, label, batch=4).probabilities(frames)
+    assert found == pytest.approx(expected, abs=1e-5) and np.ptp(found) > 1e-3
+
+
+def test_label_that_a_classifier_lacks_is_named(tmp_path) -> None:
+    folder = tiny_classifier(tmp_path / "nsfw")
     with pytest.raises(GokuError, match=r"no label 'porn'; it has: normal, nsfw"):
         FrameClassifier(folder, "porn")
 
@@ -210,3 +217,16 @@ def test_weights_are_named_by_digest_and_licence(tmp_path, clip_folder) -> None:
     both = weights.digest(tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"other")
     assert weights.digest(tmp_path) != both and weights.licence(tmp_path / "a.safetensors") == "not stated"
+
+
+def test_document_of_weights_tells_what_messages_tell_and_its_parameters_are_real() -> None:
+    import re
+
+    import yaml
+
+    from goku_core.curate import Request
+
+    text = (Path(__file__).parents[2] / "docs/weights.md").read_text(encoding="utf-8")
+    assert all(command in text for command in weights.SOURCES.values())
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert Request(**yaml.safe_load(block)["curate"]).models.on == ["clip", "aesthetic", "nsfw", "raft"]

@@ -52,6 +52,20 @@ def tiny_classifier(folder: Path, labels: tuple[str, ...] = ("normal", "nsfw")) 
     return folder
 
 
+def tiny_siglip(folder: Path) -> Path:
+    """A SigLIP classifier, the kind of the watermark model that the documents name."""
+    from transformers import SiglipConfig, SiglipForImageClassification
+
+    torch.manual_seed(6)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = SiglipConfig(vision_config=sizes | {"image_size": SIDE, "patch_size": 8}, text_config=sizes)
+    config.id2label = {0: "No Watermark", 1: "Watermark"}
+    SiglipForImageClassification(config).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    _preprocessing(folder, "SiglipImageProcessor", [0.5] * 3, [0.5] * 3, resample=2, size=size)
+    return folder
+
+
 def tiny_dinov2(folder: Path) -> Path:
     """Shorter side to 40, centre of 32: Meta's 256 and 224."""
     from transformers import Dinov2Config, Dinov2Model

@@ -12,7 +12,8 @@ from goku_core.pipeline.errors import GokuError
 if TYPE_CHECKING:
     import torch
 
-_FOLDER = 'hf download {hub} --include "*.json" "*.txt" "*.safetensors" "README.md" --local-dir weights/{place}'
+_KINDS = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.safetensors", "README.md"))
+_FOLDER = f"hf download {{hub}} {_KINDS} --local-dir weights/{{place}}"
 # What each scorer was written for. Another model of the same kind is welcome; the messages name these.
 SOURCES = {
     "clip": _FOLDER.format(hub="openai/clip-vit-large-patch14", place="clip-vit-large-patch14"),
