@@ -62,6 +62,7 @@ def curate(request: Request, context: Context) -> Report:
     """Runs the whole stage. Raises `GokuError` where nothing was collected or the result fails its validation."""
     started = time.monotonic()
     raw = _collected(context.input(RAW_TABLE))
+    models.check(request, context)
     folder = context.output(REPORT)
     folder.mkdir(parents=True, exist_ok=True)
     rows = _survey(raw, request, context)

@@ -169,20 +169,23 @@ def test_a_score_that_is_no_number_is_a_failure_and_no_score() -> None:
     assert table.to_pylist() == [good, {"nsfw": None, "clip_embedding": None}, {"nsfw": None, "clip_embedding": None}]
 
 
-def test_wrong_weights_are_said_once_and_before_any_clip(place, context) -> None:
+def test_wrong_weights_are_said_once_and_before_any_film_is_decoded(place, context, monkeypatch) -> None:
+    from goku_core.curate import funnel
+
     aesthetic_head(place / "weights/notraft.pth", linear=True)
-    chosen = Request(models={"raft": {"weights": "weights/notraft.pth"}, "device": "cpu"})
-    rows = [row("film")]
-    with pytest.raises(GokuError, match=r"^curate\.models: .*notraft\.pth does not hold torchvision's raft"):
-        step.score(rows, chosen, context, place / "scratch/proxies")
-    assert rows == [row("film")]
-    absent = Request(models={"nsfw": {"weights": "weights/absent"}})
-    with pytest.raises(GokuError, match=r"curate\.models\.nsfw\.weights: .*absent: the folder is not there"):
-        step.score(rows, absent, context, place / "scratch/proxies")
+    monkeypatch.setattr(funnel, "_collected", lambda path: pa.table({}))
+    monkeypatch.setattr(funnel, "_survey", lambda *given: pytest.fail("films were decoded"))
+    for name, message in (
+        ("notraft.pth", r"^curate\.models: .*notraft\.pth does not hold torchvision's raft"),
+        ("absent.pth", r"^curate\.models\.raft\.weights: .*absent\.pth is not there"),
+    ):
+        with pytest.raises(GokuError, match=message):
+            funnel.curate(Request(models={"raft": {"weights": f"weights/{name}"}, "device": "cpu"}), context)
 
 
 def test_nothing_runs_and_no_frames_are_wanted_while_all_is_off(context) -> None:
     rows = [row("film")]
+    step.check(Request(), context)
     step.score(rows, Request(), context, Path("nowhere"))
     assert rows == [row("film")] and not Request().models.needs_frames and request("raft").models.needs_frames
     assert step.described(SCHEMA, Request(), context).equals(SCHEMA, check_metadata=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from goku_core.pipeline.errors import GokuError
 
@@ -54,9 +53,6 @@ class Seats:
 
     def device(self, seat: int) -> str:
         return f"cuda:{seat % self.devices}" if self.devices else "cpu"
-
-    def settings(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def take_seat(folder: Path, count: int) -> int:

@@ -200,7 +200,7 @@ class _Update(nn.Module):
         return state, self.flow_head(state)
 
 
-class _Weights9(nn.Module):
+class _Shares(nn.Module):
     """For each pixel, how much of the nine cells around it makes its flow: (B, 576, h, w) before the softmax."""
 
     def __init__(self, size: Size) -> None:
@@ -249,7 +249,7 @@ class Raft(nn.Module):
         self.feature_encoder = _Encoder(size, size.encoder[-1], nn.InstanceNorm2d)
         self.context_encoder = _Encoder(size, size.state + size.context, size.context_norm)
         self.update_block = _Update(size)
-        self.mask_predictor = _Weights9(size) if size.learned_upsampling else None
+        self.mask_predictor = _Shares(size) if size.learned_upsampling else None
 
     def forward(self, first: Tensor, second: Tensor, updates: int = 20) -> Tensor:
         height, width = first.shape[-2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +27,32 @@ CALIBRATION = "reports/curation/motion_calibration.json"
 SENT_SCHEMA = pa.schema([(name, pa.int64() if "_p" in name or "base" in name else pa.string()) for name in SENT])
 
 
+def check(request: Request, context: Context) -> None:
+    """Loads what is named, once, before hours are spent on decoding.
+
+    Raises `GokuError` where weights are missing or are not what their scorer needs: said once, not once per clip.
+    """
+    if not request.models.on:
+        return
+    settings, limits = _settings(request, context, Path()), _limits(request)
+    try:
+        run_operator(OPERATOR, SENT_SCHEMA.empty_table(), settings, workers=1, **limits)
+    except GokuError as error:
+        reason = str(getattr(error.__cause__, "message", error)).removeprefix("GokuError: ")
+        raise GokuError(f"curate.models: {reason}") from error
+
+
 def score(rows: list[dict[str, Any]], request: Request, context: Context, proxies: Path) -> None:
     """Fills in the columns of the scorers that are on, in place, for every row that nothing has rejected yet.
 
     rows: those of the survey. proxies: folder of the sampled frames. A row whose scoring fails becomes ``failed`` with
-    its error class. Raises `GokuError` where weights are missing or are not what the scorer needs: before any row is
-    scored.
+    its error class.
     """
     models = request.models
     if not models.on:
         return
     chosen = [row for row in rows if row["outcome"] == "kept"]
-    seats = Seats.plan(models.device, models.share, context.cores)
-    settings = {
-        "models": models.model_dump(mode="json"),
-        "places": {name: str(place) for name, place in _places(models, context).items()},
-        "proxies": str(proxies),
-        "seats": seats.settings() | {"folder": str(context.scratch / "seats")},
-    }
-    limits = {
-        "timeout_seconds": request.timeout_seconds,
-        "memory_bytes": int(models.memory_gigabytes * (1 << 30)),
-    }
-    # One worker loads the weights and answers nothing: what is wrong with them is said once, not once per clip.
-    _load_once(settings, limits)
+    settings = _settings(request, context, proxies)
     # Pictures have one frame, clips several; batches of each kind fill a pass of the networks.
     with context.progress(f"curate: {', '.join(models.on)}", len(chosen), "clips") as bar:
         for kind, frames in (("video", models.frames), ("image", 1)):
@@ -61,10 +64,10 @@ def score(rows: list[dict[str, Any]], request: Request, context: Context, proxie
                 OPERATOR,
                 table,
                 settings,
-                workers=seats.count,
+                workers=settings["seats"]["count"],
                 batch_rows=max(1, models.batch // frames),
                 on_progress=bar.advance,
-                **limits,
+                **_limits(request),
             )
             _enter(part, result.table, models)
             for failure in result.quarantined:
@@ -74,12 +77,17 @@ def score(rows: list[dict[str, Any]], request: Request, context: Context, proxie
         context.output(CALIBRATION).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _load_once(settings: dict[str, Any], limits: dict[str, Any]) -> None:
-    try:
-        run_operator(OPERATOR, SENT_SCHEMA.empty_table(), settings, workers=1, **limits)
-    except GokuError as error:
-        reason = str(getattr(error.__cause__, "message", error)).removeprefix("GokuError: ")
-        raise GokuError(f"curate.models: {reason}") from error
+def _settings(request: Request, context: Context, proxies: Path) -> dict[str, Any]:
+    """What the operator is told. Raises GokuError where weights are missing, or a GPU that is demanded."""
+    models = request.models
+    places = {name: str(place) for name, place in _places(models, context).items()}
+    seats = asdict(Seats.plan(models.device, models.share, context.cores)) | {"folder": str(context.scratch / "seats")}
+    return {"models": models.model_dump(mode="json"), "places": places, "proxies": str(proxies), "seats": seats}
+
+
+def _limits(request: Request) -> dict[str, Any]:
+    memory = int(request.models.memory_gigabytes * (1 << 30))
+    return {"timeout_seconds": request.timeout_seconds, "memory_bytes": memory}
 
 
 def described(schema: pa.Schema, request: Request, context: Context) -> pa.Schema:
