@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from tiny_scorers import aesthetic_head, pictures, random_raft, tiny_classifier,
 from goku_core.curate import Request, proxies
 from goku_core.curate.models import devices, operator, step
 from goku_core.curate.models.calibration import calibrate
-from goku_core.curate.models.devices import Seats, take_seat
+from goku_core.curate.models.request import Models
 from goku_core.curate.summary import left_out
 from goku_core.curate.table import EMPTY, SCHEMA
 from goku_core.curate.tiers import assign
@@ -63,9 +59,8 @@ def request(*scorers: str, **more: Any) -> Request:
 
 def settings(place: Path, chosen: Request) -> dict[str, Any]:
     places = {name: str(place / getattr(chosen.models, name).weights) for name in chosen.models.on}
-    seats = {"count": 64, "devices": 0, "folder": str(place / f"seats-{os.getpid()}")}
     models = chosen.models.model_dump(mode="json")
-    return {"models": models, "places": places, "proxies": str(place / "scratch/proxies"), "seats": seats}
+    return {"models": models, "places": places, "proxies": str(place / "scratch/proxies")}
 
 
 def sent(*rows: dict[str, Any]) -> pa.RecordBatch:
@@ -253,25 +248,9 @@ def test_calibration_finds_the_dis_score_that_cuts_the_same_share() -> None:
     assert calibrate(rows[:3], Request()) == {"clips": 3, "least_clips": 10}
 
 
-def test_seats_are_taken_one_by_one_and_fall_back(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(devices, "WAIT_SECONDS", 0.0)
-    assert [take_seat(tmp_path, 2), take_seat(tmp_path, 2)] == [0, 1]
-    with pytest.raises(GokuError, match=r"all 2 seats"):
-        take_seat(tmp_path, 2)
-    call = "from goku_core.curate.models.devices import take_seat; from pathlib import Path; take_seat(Path({!r}), 3)"
-    program = [sys.executable, "-c", call.format(str(tmp_path))]
-    subprocess.run(program, check=True, cwd=Path(__file__).parents[2])
-    assert take_seat(tmp_path, 3) == 2  # its holder has died
-    with (tmp_path / "2.seat").open() as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def test_gpus_are_shared_by_fractions(monkeypatch) -> None:
-    assert Seats.plan("cpu", 0.25, 3) == Seats(3, 0) and Seats(3, 0).device(2) == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert Seats.plan("auto", 0.25, 16) == Seats(8, 2) and Seats.plan("cuda", 0.34, 16) == Seats(4, 2)
-    assert [Seats(4, 2).device(seat) for seat in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(GokuError, match=r"torch sees no GPU.*auto or cpu"):
-        Seats.plan("cuda", 1.0, 4)
+    assert devices.accelerators(Models(device="cpu", share=0.25)) is None
+    assert [devices.accelerators(Models(share=share)).share for share in (1, 0.5, 0.34, 0.25, 0.1)] == [1, 2, 2, 4, 10]
+    monkeypatch.setattr(devices, "visible", lambda: ())
+    with pytest.raises(GokuError, match=r"no GPU here.*auto or cpu"):
+        devices.accelerators(Models(device="cuda"))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from goku_core.curate.models.devices import Seats, take_seat
+from goku_core.curate.models.devices import resolved
 from goku_core.curate.models.request import Models
 from goku_core.pipeline.errors import GokuError
 
@@ -39,7 +39,7 @@ Frames = list[tuple[int, np.ndarray]]
 def score(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     """Operator. Rows with the columns `SENT` in, one row of `SCHEMA` each out; an empty batch loads the models.
 
-    settings: models (JSON of `Models`), places (of the weights, by scorer), proxies, seats (folder and numbers).
+    settings: models (JSON of `Models`), places (of the weights, by scorer), proxies.
     """
     scorers = _scorers(json.dumps(settings, sort_keys=True))
     rows = batch.to_pylist()
@@ -64,8 +64,7 @@ class Scorers:
         self.request = Models(**settings["models"])
         self.proxies = Path(settings["proxies"])
         places = {name: Path(place) for name, place in settings["places"].items()}
-        seats = Seats(settings["seats"]["count"], settings["seats"]["devices"])
-        device = seats.device(take_seat(Path(settings["seats"]["folder"]), seats.count))
+        device = resolved(self.request.device)
         batch = self.request.batch
         self._clip = self._head = self._flow = None
         self._classifiers: dict[str, tuple[Any, Callable[[np.ndarray], float]]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from goku_core.curate.models import weights
 from goku_core.curate.models.calibration import calibrate
-from goku_core.curate.models.devices import Seats
+from goku_core.curate.models.devices import accelerators
 from goku_core.curate.models.operator import SENT
 from goku_core.curate.models.request import COLUMNS, Models
 from goku_core.pipeline.context import Context
@@ -64,7 +63,8 @@ def score(rows: list[dict[str, Any]], request: Request, context: Context, proxie
                 OPERATOR,
                 table,
                 settings,
-                workers=settings["seats"]["count"],
+                workers=context.cores,
+                keep=context.scratch / "scores" / kind,
                 batch_rows=max(1, models.batch // frames),
                 on_progress=bar.advance,
                 **_limits(request),
@@ -78,16 +78,19 @@ def score(rows: list[dict[str, Any]], request: Request, context: Context, proxie
 
 
 def _settings(request: Request, context: Context, proxies: Path) -> dict[str, Any]:
-    """What the operator is told. Raises GokuError where weights are missing, or a GPU that is demanded."""
+    """What the operator is told. Raises GokuError where weights are missing."""
     models = request.models
     places = {name: str(place) for name, place in _places(models, context).items()}
-    seats = asdict(Seats.plan(models.device, models.share, context.cores)) | {"folder": str(context.scratch / "seats")}
-    return {"models": models.model_dump(mode="json"), "places": places, "proxies": str(proxies), "seats": seats}
+    return {"models": models.model_dump(mode="json"), "places": places, "proxies": str(proxies)}
 
 
 def _limits(request: Request) -> dict[str, Any]:
-    memory = int(request.models.memory_gigabytes * (1 << 30))
-    return {"timeout_seconds": request.timeout_seconds, "memory_bytes": memory}
+    """Of a worker, and its device. Raises GokuError where a GPU is demanded and not there."""
+    return {
+        "timeout_seconds": request.timeout_seconds,
+        "memory_bytes": int(request.models.memory_gigabytes * (1 << 30)),
+        "devices": accelerators(request.models),
+    }
 
 
 def described(schema: pa.Schema, request: Request, context: Context) -> pa.Schema:
