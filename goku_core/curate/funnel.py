@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from goku_core.curate import captions, duplicates, proxies, tiers
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
+from goku_core.curate.models import step as models
 from goku_core.curate.page import write_page
 from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
@@ -62,14 +63,17 @@ def curate(request: Request, context: Context) -> Report:
     """Runs the whole stage. Raises `GokuError` where nothing was collected or the result fails its validation."""
     started = time.monotonic()
     raw = _collected(context.input(RAW_TABLE))
+    models.check(request, context)
     folder = context.output(REPORT)
     folder.mkdir(parents=True, exist_ok=True)
     rows = _survey(raw, request, context)
     survey_seconds = time.monotonic() - started
+    models.score(rows, request, context, context.scratch / PROXIES)
     _judge(rows, request)
     _caption(rows, raw)
     _conserve(raw, rows)
-    table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=SCHEMA)
+    schema = models.described(SCHEMA, request, context)
+    table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=schema)
     validate(table, request, folder / "validation.json", raw.num_rows)
     pq.write_table(table, context.output(CLIP_TABLE), compression="zstd")
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goku_core.curate.models.request import Models
+
 TierName = Literal["480p", "720p", "1080p"]
 
 
@@ -72,8 +74,7 @@ class Prescreen(BaseModel):
 class Tier(BaseModel):
     """Demands of one resolution tier (paper Table 4, section 4.5).
 
-    Left out of this version, by name: DINOv2 similarity (0.85 / 0.90 / 0.90) and the LAION aesthetic score
-    (4.3 / 4.5 / 4.5). Both need weights that are not installed; nothing takes their place under their names.
+    Its DINOv2 similarity (0.85 / 0.90 / 0.90) cuts shots and is a parameter of the cutting, not a demand on a clip.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -85,6 +86,11 @@ class Tier(BaseModel):
     )
     ocr_max: float = Field(
         ge=0, le=1, description="largest text box / frame area at most (paper Table 4: 0.02 / 0.01 / 0.01)"
+    )
+    aesthetic_min: float = Field(
+        ge=0,
+        le=10,
+        description="least aesthetic score (paper Table 4: 4.3 / 4.5 / 4.5); only where models.aesthetic is on",
     )
     motion_min: float = Field(
         ge=0, description="least motion score, px at 256 px height per 0.25 s (paper Table 4: 0.3 / 0.5 / 0.5)"
@@ -99,9 +105,9 @@ class Tier(BaseModel):
 
 
 PAPER_TIERS: dict[str, dict[str, float]] = {
-    "480p": {"min_side": 480, "ocr_max": 0.02, "motion_min": 0.3, "motion_max": 20.0},
-    "720p": {"min_side": 720, "ocr_max": 0.01, "motion_min": 0.5, "motion_max": 15.0},
-    "1080p": {"min_side": 1080, "ocr_max": 0.01, "motion_min": 0.5, "motion_max": 8.0},
+    "480p": {"min_side": 480, "ocr_max": 0.02, "aesthetic_min": 4.3, "motion_min": 0.3, "motion_max": 20.0},
+    "720p": {"min_side": 720, "ocr_max": 0.01, "aesthetic_min": 4.5, "motion_min": 0.5, "motion_max": 15.0},
+    "1080p": {"min_side": 1080, "ocr_max": 0.01, "aesthetic_min": 4.5, "motion_min": 0.5, "motion_max": 8.0},
 }
 
 
@@ -234,6 +240,16 @@ class Request(BaseModel):
         le=10,
         description="least quality `heuristic`, own scale 0 to 10 (our choice: 0 rejects nothing). Not LAION's",
     )
+    nsfw_max: float = Field(
+        default=0.5, ge=0, le=1, description="largest probability of nsfw; only where models.nsfw is on (our choice)"
+    )
+    watermark_max: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="largest probability of a watermark; only where models.watermark is on (our choice)",
+    )
+    models: Models = Field(default_factory=Models, description="scorers that need weights: docs/weights.md")
     dedup: Dedup = Field(default_factory=Dedup, description="near-duplicates (paper section 4.4)")
     previews: Previews = Field(default_factory=Previews, description="examples for the report")
     timeout_seconds: float = Field(default=600.0, gt=0, description="a file that takes longer is a failure, s")

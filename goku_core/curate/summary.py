@@ -9,17 +9,24 @@ from typing import Any
 
 from goku_core.curate.request import Request
 
-LEFT_OUT = {
+_LEFT_OUT = {
     "dino_similarity": "paper Table 4 (0.85 / 0.90 / 0.90): needs DINOv2 weights",
     "aesthetic": "paper Table 4 (4.3 / 4.5 / 4.5): needs the LAION aesthetic model; `quality_heuristic` is no stand-in",
     "nsfw": "paper Figure 2: not described there, needs weights",
+    "raft": "paper section 4.5: motion is judged by DIS, whose scores are not RAFT's",
 }
 ORDER = (
     *("seconds", "side", "kbps", "fps", "interlaced", "hdr", "animated"),
     *("prescreen_black", "prescreen_still", "prescreen_text"),
-    *("transition", "clip_seconds", "quality_heuristic"),
-    *("tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+    *("transition", "clip_seconds", "nsfw", "watermark", "quality_heuristic"),
+    *("tier_side", "ocr_coverage", "aesthetic", "motion_low", "motion_high", "near_duplicate"),
 )
+
+
+def left_out(request: Request) -> dict[str, str]:
+    """Filters of the paper that are off, and why: a scorer is named here until it has weights."""
+    on = {*request.models.on, *(["dino_similarity"] if request.refine.kind == "dinov2" else [])}
+    return {name: why for name, why in _LEFT_OUT.items() if name not in on}
 
 
 def write_summary(
@@ -32,7 +39,7 @@ def write_summary(
         "total": _counts(rows),
         "kinds": {kind: _counts([row for row in rows if row["kind"] == kind]) for kind in _kinds(rows)},
         "why": _why(rows),
-        "left_out": LEFT_OUT,
+        "left_out": left_out(request),
         "request": request.model_dump(mode="json"),
         "examples": examples,
     }

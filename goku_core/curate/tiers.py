@@ -14,8 +14,11 @@ def assign(row: Mapping[str, Any], request: Request) -> str | Verdict:
 
     Tiers are nested (the paper's amounts, 36M / 24M / 7M, suggest it): a 1080p clip that moves too much for its own
     tier may still serve at 480p. row: scores as in clips.parquet; ``motion`` is None for pictures, which are judged by
-    resolution, text and quality.
+    resolution, text and quality. Scores whose model is off are None and judge nothing; a model's motion score, where
+    there is one, judges in place of the embedded one.
     """
+    if (unwanted := _unwanted(row, request)) is not None:
+        return unwanted
     if row["quality_heuristic"] < request.quality_heuristic_min:
         least = request.quality_heuristic_min
         text = f"quality heuristic {row['quality_heuristic']:.2f} of 10, at least {least:g} is demanded"
@@ -31,6 +34,18 @@ def assign(row: Mapping[str, Any], request: Request) -> str | Verdict:
     return verdict
 
 
+def _unwanted(row: Mapping[str, Any], request: Request) -> Verdict | None:
+    """What no tier takes."""
+    for name, most, what in (
+        ("nsfw", request.nsfw_max, "not safe for work"),
+        ("watermark", request.watermark_max, "a watermark"),
+    ):
+        score = row.get(name)
+        if score is not None and score > most:
+            return Verdict(name, score, most, f"{what} with probability {score:.2f}, {most:g} is allowed")
+    return None
+
+
 def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
     side = min(row["width"], row["height"])
     if side < tier.min_side:
@@ -41,9 +56,13 @@ def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
     if text > tier.ocr_max:
         sentence = f"a text box covers {text:.1%} of the frame, tier {name} allows {tier.ocr_max:.0%}"
         return Verdict("ocr_coverage", text, tier.ocr_max, sentence)
+    beauty = row.get("aesthetic")
+    if beauty is not None and beauty < tier.aesthetic_min:
+        sentence = f"aesthetic score {beauty:.2f}, tier {name} demands at least {tier.aesthetic_min:g}"
+        return Verdict("aesthetic", beauty, tier.aesthetic_min, sentence)
     if row["kind"] != "video":
         return None
-    motion = row["motion"] or 0.0
+    motion = judged_motion(row)
     if motion < tier.motion_min:
         sentence = f"motion score {motion:.2f}: (almost) still, tier {name} demands at least {tier.motion_min:g}"
         return Verdict("motion_low", motion, tier.motion_min, sentence)
@@ -51,3 +70,9 @@ def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
         sentence = f"motion score {motion:.1f}: shaking or too fast, tier {name} allows {tier.motion_max:g}"
         return Verdict("motion_high", motion, tier.motion_max, sentence)
     return None
+
+
+def judged_motion(row: Mapping[str, Any]) -> float:
+    """The motion score that the bounds of Table 4 are applied to: RAFT's where it is on, as in the paper, else DIS's."""
+    measured = row.get("motion_raft")
+    return float((row["motion"] if measured is None else measured) or 0.0)

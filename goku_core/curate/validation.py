@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from goku_core.curate.models.request import COLUMNS
 from goku_core.curate.request import Request
 from goku_core.curate.table import OUTCOMES
 from goku_core.pipeline.errors import GokuError
@@ -56,6 +57,7 @@ def _expectations(request: Request, sources: int | None) -> list[Any]:
         gxe.ExpectColumnValuesToBeBetween(column="quality_heuristic", min_value=0, max_value=10),
         gxe.ExpectColumnValuesToBeBetween(column="sharpness", min_value=0),
         gxe.ExpectColumnValuesToBeBetween(column="motion", min_value=0),
+        *(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=1) for name in ("nsfw", "watermark")),
     ]
     if sources is not None:
         count = {"min_value": sources, "max_value": sources}
@@ -80,14 +82,21 @@ def _of_kept(request: Request) -> list[Any]:
     least = request.quality_heuristic_min
     expectations.append(gxe.ExpectColumnValuesToBeBetween(column="quality_heuristic", min_value=least, **kept))
     expectations.append(gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="end_pts", column_B="start_pts", **kept))
+    for name, most in (("nsfw", request.nsfw_max), ("watermark", request.watermark_max)):
+        expectations.append(gxe.ExpectColumnValuesToBeBetween(column=name, max_value=most, **kept))
+    for scorer in request.models.on:
+        condition = kept if scorer != "raft" else kept | {"row_condition": 'outcome == "kept" and kind == "video"'}
+        expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=COLUMNS[scorer], **condition))
+    judged = "motion_raft" if "raft" in request.models.on else "motion"
     for name, tier in sorted(request.tiers.items()):
         every = {"row_condition": f'tier == "{name}"', "condition_parser": "pandas"}
         video = {"row_condition": f'tier == "{name}" and kind == "video"', "condition_parser": "pandas"}
         motion = {"min_value": tier.motion_min, "max_value": tier.motion_max}
         expectations += [
             gxe.ExpectColumnValuesToBeBetween(column="ocr_coverage", max_value=tier.ocr_max, **every),
-            gxe.ExpectColumnValuesToBeBetween(column="motion", **motion, **video),
-            gxe.ExpectColumnValuesToNotBeNull(column="motion", **video),
+            gxe.ExpectColumnValuesToBeBetween(column="aesthetic", min_value=tier.aesthetic_min, **every),
+            gxe.ExpectColumnValuesToBeBetween(column=judged, **motion, **video),
+            gxe.ExpectColumnValuesToNotBeNull(column=judged, **video),
         ]
     return expectations
 

@@ -70,22 +70,17 @@ def measures(request: Request) -> list[Measure]:
         Measure("aesthetic", "Aesthetic (LAION)", "0 to 10", ("aesthetic",), each("aesthetic_min", "least")),
         Measure("ocr_coverage", "Text", "largest box / frame", ("ocr_coverage",), each("ocr_max", "most"), True),
         Measure(
-            "motion",
+            "motion_raft" if request.models.raft.weights else "motion",  # what the tiers judge by
             "Motion",
             "px at 256 px height per 0.25 s",
             ("motion_low", "motion_high", "motion"),
             (*each("motion_min", "least"), *each("motion_max", "most")),
             True,
         ),
-        Measure("nsfw", "Not safe for work", "probability", ("nsfw",), _model_limit(request, "nsfw")),
-        Measure("watermark", "Watermark", "probability", ("watermark",), _model_limit(request, "watermark")),
+        Measure("nsfw", "Not safe for work", "probability", ("nsfw",), (Line(request.nsfw_max, "", "most"),)),
+        Measure("watermark", "Watermark", "probability", ("watermark",), (Line(request.watermark_max, "", "most"),)),
     ]
     return found
-
-
-def _model_limit(request: Request, name: str) -> tuple[Line, ...]:
-    limit = getattr(getattr(getattr(request, "models", None), name, None), "max", None)
-    return () if limit is None else (Line(float(limit), "", "most"),)
 
 
 def value_of(row: Row, measure: Measure) -> float | None:

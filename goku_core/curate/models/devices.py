@@ -1,0 +1,28 @@
+"""Which device a scorer computes on. The pool shows each worker its own accelerator and no other."""
+
+from __future__ import annotations
+
+from goku_core.curate.models.request import Models
+from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.pool import Devices
+from goku_core.pipeline.pool.devices import visible
+from goku_core.pipeline.pool.operator import engine
+
+
+def resolved(device: str) -> str:
+    """A device of torch for "auto"; any other name as it is."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def accelerators(models: Models) -> Devices | None:
+    """What the workers get; None: the CPU. Raises GokuError where cuda is demanded and not there."""
+    if models.device == "cpu":
+        return None
+    # On a cluster the nodes have them, and this process need not.
+    if models.device == "cuda" and engine() == "local" and not visible():
+        raise GokuError("curate.models.device is cuda, but there is no GPU here. Set it to auto or cpu")
+    return Devices(share=max(1, int(1.0 / models.share + 1e-9)))
