@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goku_core.curate.request import Request
+from goku_core.curate.taxonomy import balance
 
 LEFT_OUT = {
     "dino_similarity": "paper Table 4 (0.85 / 0.90 / 0.90): needs DINOv2 weights",
@@ -17,6 +18,7 @@ LEFT_OUT = {
 ORDER = (
     *("seconds", "side", "kbps", "fps"),
     *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+    "balance",
 )
 
 
@@ -30,6 +32,8 @@ def write_summary(
         "total": _counts(rows),
         "kinds": {kind: _counts([row for row in rows if row["kind"] == kind]) for kind in _kinds(rows)},
         "why": _why(rows),
+        "captions": _captions(rows),
+        "taxonomy": balance.summary(rows, request),
         "left_out": LEFT_OUT,
         "request": request.model_dump(mode="json"),
         "examples": examples,
@@ -56,6 +60,17 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "tiers": dict(sorted(Counter(row["tier"] for row in kept).items())),
         "captioned": sum(1 for row in kept if row["caption"]),
         "kept_seconds": round(sum(row["seconds"] or 0.0 for row in kept), 3),
+    }
+
+
+def _captions(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of kept rows: who wrote the caption, and what was wrong with those that models wrote."""
+    kept = [row for row in rows if row["outcome"] == "kept"]
+    problems = [problem for row in kept if row["caption_problem"] for problem in row["caption_problem"].split("; ")]
+    kinds = Counter(": ".join(problem.split(": ")[:2]) for problem in problems)
+    return {
+        "by": dict(sorted(Counter(row["caption_source"] for row in kept).items())),
+        "problems": dict(sorted(kinds.items())),
     }
 
 
