@@ -47,7 +47,7 @@ def test_an_epoch_repeats_what_balance_repeats(folder: Path) -> None:
     pictures = [row for row in range(24) if row % 3]
     repeats = list(ones)
     repeats[pictures[0]], repeats[pictures[1]], repeats[pictures[2]] = 4, 2, 0
-    found = walked(packer(folder, repeats), len(pictures) + 3 + 1 - 1)  # three more of one, one more, one less
+    found = walked(packer(folder, repeats), sum(repeats[row] for row in pictures))
     assert found == {row: repeats[row] for row in pictures if repeats[row]}
 
 
