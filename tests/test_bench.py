@@ -20,7 +20,10 @@ from goku_core.cli_bench import benchmarks_folder, listed
 from goku_core.pipeline.errors import GokuError
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = {"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"}
+TIMED = {
+    **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
+    "captions": "goku",
+}
 NAMES = sorted(listed(ROOT / "benchmarks"))
 
 

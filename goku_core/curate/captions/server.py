@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import random
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Server:
     def __init__(self, captioner: Captioner, settings: Captions, slots: asyncio.Semaphore) -> None:
         """Raises `GokuError` where the variable that should hold the key is not set."""
         self.captioner, self.settings, self.slots = captioner, settings, slots
-        headers = {}
+        headers = {"Content-Type": "application/json"}
         if name := captioner.key_variable:
             if not (key := os.environ.get(name)):
                 raise GokuError(f"the environment variable {name} (key_variable) is not set: it holds the API key")
@@ -70,13 +71,7 @@ class Server:
 
     async def ask(self, prompt: str, images: Sequence[np.ndarray], temperature: float, seed: int) -> Answer:
         """One answer. images: uint8 (H, W, 3) RGB. Raises `Unanswered`, or `GokuError` where asking on is pointless."""
-        body = {
-            "model": self.captioner.model,
-            "messages": [{"role": "user", "content": await asyncio.to_thread(self._content, prompt, images)}],
-            "max_tokens": self.captioner.max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-        }
+        body = await asyncio.to_thread(self.body, prompt, images, temperature, seed)  # pictures take a while
         for attempt in range(1, self.settings.attempts + 1):
             async with self.slots:
                 answer, why, wait = await self._try(body)
@@ -86,15 +81,26 @@ class Server:
                 await asyncio.sleep(self._wait(attempt) if wait is None else min(wait, LONGEST_WAIT))
         raise Unanswered(f"{why} (tried {self.settings.attempts} times)", transient=True)
 
+    def body(self, prompt: str, images: Sequence[np.ndarray], temperature: float, seed: int) -> bytes:
+        """The request as it is sent, JSON."""
+        request = {
+            "model": self.captioner.model,
+            "messages": [{"role": "user", "content": self._content(prompt, images)}],
+            "max_tokens": self.captioner.max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+        }
+        return json.dumps(request, ensure_ascii=False).encode()
+
     def _wait(self, attempt: int) -> float:
         """Doubling, with chance in it: requests that failed together do not come back together."""
         return min(LONGEST_WAIT, self.settings.backoff_seconds * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
-    async def _try(self, body: dict[str, Any]) -> tuple[Answer | None, str, float | None]:
+    async def _try(self, body: bytes) -> tuple[Answer | None, str, float | None]:
         """(answer, what went wrong in passing, wait that the server asks for in s)."""
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):  # of the whole, also where bytes drip in
-                response = await self._client.post(self.url, json=body)
+                response = await self._client.post(self.url, content=body)
         except (httpx.TimeoutException, TimeoutError):
             return None, f"no answer within {self.settings.timeout_seconds:g} s", None
         except httpx.TransportError as error:
