@@ -13,6 +13,7 @@ from goku_core.curate.taxonomy import balance
 LEFT_OUT = {
     "dino_similarity": "paper Table 4 (0.85 / 0.90 / 0.90): needs DINOv2 weights",
     "aesthetic": "paper Table 4 (4.3 / 4.5 / 4.5): needs the LAION aesthetic model; `quality_heuristic` is no stand-in",
+    "generated_data": "paper section 4.4: artificial data for rare sub-classes; balance repeats clips, it invents none",
     "nsfw": "paper Figure 2: not described there, needs weights",
 }
 ORDER = (
