@@ -34,7 +34,7 @@ def key_of(question: dict[str, Any]) -> str:
 
 
 class Answers:
-    """The answers of one (role, model, template). Used as a context manager; one writer at a time."""
+    """The answers of one (role, model, template). A context manager; several runs may append to one file."""
 
     def __init__(self, folder: Path, role: str, model: str, template: str) -> None:
         """model, template: names or digests; together they name the file."""
@@ -45,9 +45,10 @@ class Answers:
 
     def __enter__(self) -> Answers:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self._read()
+        torn = self._read()
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._file, whole)  # a line that a kill cut short
+        if torn:  # by a kill. It gets its end, not cut off: another run may be writing here
+            os.write(self._file, b"\n")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -67,19 +68,16 @@ class Answers:
             raise GokuError(f"{self.path}: the disk is full. Answers so far are kept; make room and run again")
         self._known[key] = answer
 
-    def _read(self) -> int:
-        """Reads all whole lines; returns the bytes they take."""
+    def _read(self) -> bool:
+        """Reads all lines; says whether the last one lacks its end."""
         if not self.path.exists():
-            return 0
-        whole = 0
+            return False
+        line = b"\n"
         with self.path.open("rb") as file:
             for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                whole += len(line)
                 try:
                     entry = json.loads(line)
                     self._known[entry["key"]] = Answer(entry["text"], entry["finish"])
                 except (ValueError, KeyError, TypeError):
                     continue  # a damaged line costs one question, not the run
-        return whole
+        return not line.endswith(b"\n")
