@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
         _field("caption_problem", _TEXT, "what was wrong with models' captions, by step; null where nothing was"),
         _field("primary", _TEXT, "primary class of the taxonomy; null where nothing tells"),
         _field("label", _TEXT, "sub-class of the taxonomy, unique in it; null where nothing tells"),
-        _field("label_score", _SHORT, "0 to 1: share of the words that speak for it, or CLIP's probability"),
+        _field("label_score", _SHORT, "0 to 1: its share of the words' votes, or CLIP's probability"),
         _field("repeats", pa.int32(), "times it is walked per epoch; 0 where balance took it out", nullable=False),
         _field("tier", _TEXT, "highest tier whose demands are met; null where not kept"),
         _field("outcome", _TEXT, "kept, rejected or failed", nullable=False),

@@ -51,7 +51,12 @@ def test_nine_primaries_and_eighty_six_classes_of_which_the_papers_are_marked() 
         ("A hot dog with mustard on a paper plate.", "snacks"),  # the longer phrase wins over the dog in it
         ("Two cyclists ride over a suspension bridge.", "bridges"),
         ("A little girl blows soap bubbles on a playground.", "kid"),
-        ("A woman smiles.", "person"),  # weak words speak where no other does
+        ("A woman smiles.", "person"),
+        (
+            "A young woman with long brown hair smiles softly while she holds a cup of coffee; plants stand behind her.",
+            "person",
+        ),
+        ("A crowd fills the square in front of the cathedral.", "crowd"),
         ("A woman rides a horse.", "livestock"),
         ("Waterfalls pour down a cliff; the waterfall is high.", "waterfall"),
         ("Cities of the north", "city"),
@@ -67,10 +72,14 @@ def test_what_says_nothing_gets_no_label(classifier, text: str) -> None:
     assert classifier.label(text) is None
 
 
-def test_the_score_is_the_share_of_the_words(classifier) -> None:
+def test_the_score_is_the_share_of_the_votes(classifier) -> None:
     assert classifier.label("a dog").score == 1
-    found = classifier.label("a dog, a cat and a mountain range")  # 2 words for pets, 2 for mountain: the first wins
-    assert (found.name, found.primary, found.score) == ("pets", "animals", 0.5)
+    found = classifier.label(
+        "dog, cat, dog, mountain range"
+    )  # each once: dog 1, cat 1 / (1 + 1/12); range 2 / (1 + 3/12)
+    pets, mountain = 1 + 12 / 13, 2 * 12 / 15
+    assert (found.name, found.primary) == ("pets", "animals")
+    assert found.score == pytest.approx(pets / (pets + mountain))
 
 
 def test_drawn_scenes_of_the_sample_are_graphics(classifier) -> None:

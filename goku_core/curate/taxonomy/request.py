@@ -18,7 +18,7 @@ class Taxonomy(BaseModel):
     weights: str = Field(default="", description="clip: local folder of a CLIP model (docs/weights.md)")
     device: str = Field(default="auto", description="clip: auto (cuda where there is one), cpu, cuda:1 ...")
     least_score: float = Field(
-        default=0.0, ge=0, le=1, description="labels below are none: share of words, or CLIP's probability (our choice)"
+        default=0.0, ge=0, le=1, description="labels below are none: share of votes, or CLIP's probability (our choice)"
     )
     file: str = Field(
         default="", description="own taxonomy, a YAML file of the workspace; empty: the package's 9 and 86"
