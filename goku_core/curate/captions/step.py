@@ -20,6 +20,7 @@ from goku_core.curate.request import Request
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 
+PREPARED = 2  # rows in hand per request that may be under way
 TEMPLATES: dict[Role, tuple[str, ...]] = {"keyframes": ("image", "keyframes"), "clip": ("clip",), "merge": ("merge",)}
 
 
@@ -76,7 +77,7 @@ def describe(
 async def _describe(
     rows: list[dict[str, Any]], settings: Captions, workspace: Path, frames: Frames, on_progress: Callable[[int], None]
 ) -> Recipe:
-    """As many rows at a time as requests may be under way."""
+    """Rows beyond those under way are prepared meanwhile, so that a free place at the server is taken at once."""
     templates = Templates(workspace / settings.templates if settings.templates else None)
     async with AsyncExitStack() as stack:
         models = {role: await stack.enter_async_context(model) for role, model in _models(settings, workspace).items()}
@@ -92,7 +93,7 @@ async def _describe(
         waiting = iter(rows)  # shared: each worker takes the next row when it is done with one
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(settings.concurrency, len(rows))):
+                for _ in range(min(PREPARED * settings.concurrency, len(rows))):
                     group.create_task(_work(waiting, recipe, losses, on_progress))
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
@@ -137,7 +138,7 @@ class _Losses:
 
     def __init__(self, settings: Captions, rows: int) -> None:
         self.most = int(settings.failures_max * rows)
-        self.most_in_row = 2 * settings.concurrency  # a server that died, in a table of millions
+        self.most_in_row = 2 * PREPARED * settings.concurrency  # a server that died, in a table of millions
         self.rows, self.lost, self.in_row = rows, 0, 0
 
     def count(self, clip: str, found: Caption) -> None:
