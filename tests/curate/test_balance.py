@@ -90,7 +90,7 @@ def test_small_sets_are_left_as_they_are_and_the_report_says_why() -> None:
 def test_the_summary_shows_before_and_after() -> None:
     said = summary(balance([*clips(kid=600, dinner=200, wedding=100), row("x", None)], request()), request())
     assert said["balanced"] and (said["labelled"], said["unlabelled"], said["why_not"]) == (900, 1, None)
-    shown = {one["label"]: (one["before"], one["kept"], one["walked"]) for one in said["classes"]}
+    shown = {one["label"]: (one["before"], one["kept"], one["after"]) for one in said["labels"]}
     assert shown == {"kid": (600, 300, 300), "dinner": (200, 200, 300), "wedding": (100, 100, 300)}
 
 

@@ -57,5 +57,7 @@ def test_kept_rows_are_described_from_their_own_frames_labelled_and_balanced(wor
         assert min(np.abs(asked.images[1].mean((0, 1)) - true).max() for asked in of_clips) < 12
     assert Counter(r["repeats"] for r in pictures) == {1: 2, 2: 1} and {r["repeats"] for r in clips} == {1}
     taxonomy = funnel["taxonomy"]
-    assert [(one["label"], one["before"], one["walked"]) for one in taxonomy["classes"]] == [("wedding", 3, 4)]
+    assert [(one["label"], one["before"], one["after"]) for one in taxonomy["labels"]] == [("wedding", 3, 4)]
     assert taxonomy["unlabelled"] == 2
+    page = (context.staging / "reports/curation.html").read_text()
+    assert "wedding" in page.split('id="labels"')[1].split("</section>")[0]

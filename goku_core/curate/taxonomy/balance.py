@@ -85,7 +85,7 @@ def _draw(found: list[dict[str, Any]], wanted: int) -> None:
 
 
 def summary(rows: Sequence[Mapping[str, Any]], request: Request) -> dict[str, Any]:
-    """Counts before and after, for the chart; `walked` are walks per epoch. Unlabelled clips are counted apart."""
+    """Counts for the chart: clips before, clips kept, and after, which is walks per epoch. Unlabelled ones apart."""
     chosen = [row for row in rows if row["outcome"] == "kept" or row["filter"] == FILTER]
     labelled = [row for row in chosen if row["label"]]
     before = Counter((row["kind"], row["primary"], row["label"]) for row in labelled)
@@ -102,8 +102,8 @@ def summary(rows: Sequence[Mapping[str, Any]], request: Request) -> dict[str, An
         "why_not": None
         if balanced
         else f"{len(labelled)} labelled clips, balance begins at {request.balance.least_labelled}",
-        "classes": [
-            {"kind": k, "primary": p, "label": n, "before": count, "kept": kept[k, p, n], "walked": walked[k, p, n]}
+        "labels": [
+            {"kind": k, "primary": p, "label": n, "before": count, "kept": kept[k, p, n], "after": walked[k, p, n]}
             for (k, p, n), count in sorted(before.items())
         ],
     }
