@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
 from goku_core.curate import duplicates, tiers
-from goku_core.curate.captions.step import caption
+from goku_core.curate.captions import step as captions
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
 from goku_core.curate.page import write_page
@@ -24,8 +24,8 @@ from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
 from goku_core.curate.survey import rejected
 from goku_core.curate.table import EMPTY, SCHEMA, clip_id
+from goku_core.curate.taxonomy import step as taxonomy
 from goku_core.curate.taxonomy.balance import balance
-from goku_core.curate.taxonomy.step import label
 from goku_core.curate.validation import validate
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
@@ -63,6 +63,8 @@ def curate(request: Request, context: Context) -> Report:
     """Runs the whole stage. Raises `GokuError` where nothing was collected or the result fails its validation."""
     started = time.monotonic()
     raw = _collected(context.input(RAW_TABLE))
+    captions.check(request, context)
+    taxonomy.check(request, context)
     folder = context.output(REPORT)
     folder.mkdir(parents=True, exist_ok=True)
     transcoded = context.output(TRANSCODED)
@@ -71,8 +73,8 @@ def curate(request: Request, context: Context) -> Report:
     rows = _survey(raw, request, context, transcoded)
     survey_seconds = time.monotonic() - started
     _judge(rows, request)
-    caption(rows, raw, request, context, proxies)
-    label(rows, request, context, proxies)
+    captions.caption(rows, raw, request, context, proxies)
+    taxonomy.label(rows, request, context, proxies)
     rows = balance(rows, request)
     _conserve(raw, rows)
     table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=SCHEMA)

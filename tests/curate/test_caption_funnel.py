@@ -33,6 +33,7 @@ def test_kept_rows_are_described_from_their_own_frames_labelled_and_balanced(wor
         return Reply("No." if "this picture" in asked.prompt else GOOD)
 
     with ChatServer(answer) as server:
+        server.models = ["m"]
         own = {"kind": "server", "model": "m", "url": server.url, "frames": 2}
         request = Request(captions={"keyframes": own}, balance={"least_labelled": 1, "weights": {"human": 1.34}})
         context = Context(workspace, workspace / "staging", workspace / "scratch", cores=1)

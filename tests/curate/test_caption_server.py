@@ -7,8 +7,10 @@ from collections import Counter
 import pytest
 from chat_server import Asked, ChatServer, Reply, frames, number_of, prose, row, settings
 
+from goku_core.curate import Request
 from goku_core.curate.captions.request import Captioner, Captions
-from goku_core.curate.captions.step import describe
+from goku_core.curate.captions.step import check, describe
+from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 
 
@@ -110,6 +112,25 @@ def test_a_missing_key_is_told_before_anything_is_asked(tmp_path, monkeypatch) -
     own = {"kind": "server", "model": "m", "url": "http://127.0.0.1:9/v1", "key_variable": "CAPTION_KEY"}
     with pytest.raises(GokuError, match="environment variable CAPTION_KEY"):
         run([row(1)], Captions(keyframes=own), tmp_path)
+
+
+def test_a_server_is_looked_at_before_anything_is_decoded(tmp_path) -> None:
+    def look(url: str) -> None:
+        check(Request(captions=settings(url)), Context(tmp_path, tmp_path, tmp_path))
+
+    with ChatServer(told) as server:
+        look(server.url)
+        server.models = ["tarsier", "intern"]
+        look(server.url)
+        server.models = ["tarsier", "qwen"]
+        with pytest.raises(GokuError, match=r"serves no model 'intern'; it has tarsier, qwen"):
+            look(server.url)
+    with pytest.raises(GokuError, match=rf"no server at {server.url} \(ConnectError.*start it first"):
+        look(server.url)
+    own = {"kind": "transformers", "model": "models/none"}
+    with pytest.raises(GokuError, match=r"captions\.clip\.model: models/none is no model folder"):
+        check(Request(captions={"clip": own}), Context(tmp_path, tmp_path, tmp_path))
+    assert server.log == []
 
 
 @pytest.mark.parametrize(

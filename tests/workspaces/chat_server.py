@@ -46,6 +46,7 @@ class ChatServer:
 
     def __init__(self, answer: Callable[[Asked], Reply]) -> None:
         self.answer, self.log, self.most = answer, [], 0
+        self.models: list[str] | None = None  # what it says it serves; None: it has no such list
         self._lock, self._now = threading.Lock(), 0
         outer = self
 
@@ -71,6 +72,14 @@ class ChatServer:
                 self.send_response(reply.status)
                 for name, value in {**reply.headers, "Content-Length": str(len(data))}.items():
                     self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self) -> None:
+                known = self.path == "/v1/models" and outer.models is not None
+                data = json.dumps({"data": [{"id": name} for name in outer.models or ()]}).encode()
+                self.send_response(200 if known else 404)
+                self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -28,6 +28,7 @@ TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 HOPELESS = {401: "the API key is refused", 403: "the API key may not do this", 404: "no such address or model"}
 LONGEST_WAIT = 30.0  # s, between two tries
 JPEG_QUALITY = 90
+CHECK_SECONDS = 10.0
 
 
 class Unanswered(Exception):
@@ -44,11 +45,7 @@ class Server:
     def __init__(self, captioner: Captioner, settings: Captions, slots: asyncio.Semaphore) -> None:
         """Raises `GokuError` where the variable that should hold the key is not set."""
         self.captioner, self.settings, self.slots = captioner, settings, slots
-        headers = {"Content-Type": "application/json"}
-        if name := captioner.key_variable:
-            if not (key := os.environ.get(name)):
-                raise GokuError(f"the environment variable {name} (key_variable) is not set: it holds the API key")
-            headers["Authorization"] = f"Bearer {key}"
+        headers = {"Content-Type": "application/json"} | _authorization(captioner)
         self.url = captioner.url.rstrip("/") + "/chat/completions"
         self._client = httpx.AsyncClient(
             headers=headers,
@@ -133,6 +130,37 @@ class Server:
             return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(frames)}"}}, text]
         pictures = [{"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{frame}"}} for frame in frames]
         return [*pictures, text]
+
+
+def check(captioner: Captioner) -> None:
+    """One look at a server before hours of decoding: whether it is there, takes the key and has the model.
+
+    Raises `GokuError` where it surely will not do. A server that tells no list of models gets the benefit of the doubt.
+    """
+    url = captioner.url.rstrip("/") + "/models"
+    try:
+        response = httpx.get(
+            url, headers=_authorization(captioner), timeout=CHECK_SECONDS, trust_env=not _is_local(captioner.url)
+        )
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise GokuError(f"no server at {captioner.url} ({reason}): start it first, or mend the url") from error
+    if response.status_code in (401, 403):
+        raise GokuError(f"{url} answers {response.status_code}: {HOPELESS[response.status_code]}")
+    try:
+        names = [entry["id"] for entry in response.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        return
+    if response.status_code == 200 and names and captioner.model not in names:
+        raise GokuError(f"{captioner.url} serves no model {captioner.model!r}; it has {', '.join(map(str, names[:8]))}")
+
+
+def _authorization(captioner: Captioner) -> dict[str, str]:
+    if not (name := captioner.key_variable):
+        return {}
+    if not (key := os.environ.get(name)):
+        raise GokuError(f"the environment variable {name} (key_variable) is not set: it holds the API key")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _jpeg(image: np.ndarray) -> str:

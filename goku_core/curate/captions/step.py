@@ -44,6 +44,21 @@ def caption(rows: list[dict[str, Any]], raw: pa.Table, request: Request, context
         row["text"] = training_text(row["caption"], row["motion"])
 
 
+def check(request: Request, context: Context) -> None:
+    """What can be wrong before anything is decoded: prompts, folders of models, keys, servers. Raises `GokuError`."""
+    settings = request.captions
+    if settings.configured:
+        Templates(context.workspace / settings.templates if settings.templates else None)
+    for role in settings.configured:
+        own = getattr(settings, role)
+        if own.kind == "server":
+            from goku_core.curate.captions import server
+
+            server.check(own)
+        elif not (context.workspace / own.model / "config.json").is_file():
+            raise GokuError(f"curate.captions.{role}.model: {own.model} is no model folder; see docs/captions.md")
+
+
 def _from_sidecars(rows: list[dict[str, Any]], raw: pa.Table) -> None:
     texts = {row["media_id"]: row for row in raw.select(["media_id", "caption", "captions"]).to_pylist()}
     for row in rows:
