@@ -69,12 +69,12 @@ def curate(request: Request, context: Context) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     transcoded = context.output(TRANSCODED)
     transcoded.mkdir(parents=True, exist_ok=True)
-    proxies = context.scratch / "proxies"
+    sampled = context.scratch / "proxies"  # frames that the survey left for captioners and classifiers
     rows = _survey(raw, request, context, transcoded)
     survey_seconds = time.monotonic() - started
     _judge(rows, request)
-    captions.caption(rows, raw, request, context, proxies)
-    taxonomy.label(rows, request, context, proxies)
+    captions.caption(rows, raw, request, context, sampled)
+    taxonomy.label(rows, request, context, sampled)
     rows = balance(rows, request)
     _conserve(raw, rows)
     table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=SCHEMA)
