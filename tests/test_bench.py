@@ -22,12 +22,8 @@ from goku_core.pipeline.errors import GokuError
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = {
-    "attention": "goku sdpa",
-    "block": "goku packed",
-    "step": "goku packed",
-    "sample": "goku",
-    "roofline": "step",
-    "latents": "goku shards",
+    **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
+    **{"latents": "goku shards", "captions": "goku"},
 }
 SCORED = {"pilot", "shots"}  # their ratios are of distances and of F1, not of seconds
 CURATION = {"curate"}  # tests/curate/test_curate_bench.py

@@ -84,7 +84,7 @@ def test_yaml_of_documents_names_real_parameters() -> None:
 
     from goku_core.config import Params
 
-    texts = [(ROOT / "docs" / name).read_text() for name in ("laptop.md", "collect.md")]
+    texts = [(ROOT / "docs" / name).read_text() for name in ("laptop.md", "collect.md", "captions.md")]
     blocks = [re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for text in texts]
     assert all(blocks)
     for block in [block for found in blocks for block in found]:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
-from goku_core.curate import captions, duplicates, proxies, tiers
+from goku_core.curate import duplicates, proxies, tiers
+from goku_core.curate.captions import step as captions
 from goku_core.curate.gallery import write_gallery
 from goku_core.curate.gate import Verdict
 from goku_core.curate.models import step as models
@@ -24,6 +25,8 @@ from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
 from goku_core.curate.survey import rejected
 from goku_core.curate.table import EMPTY, SCHEMA, clip_id
+from goku_core.curate.taxonomy import step as taxonomy
+from goku_core.curate.taxonomy.balance import balance
 from goku_core.curate.validation import validate
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
@@ -64,13 +67,18 @@ def curate(request: Request, context: Context) -> Report:
     started = time.monotonic()
     raw = _collected(context.input(RAW_TABLE))
     models.check(request, context)
+    captions.check(request, context)
+    taxonomy.check(request, context)
     folder = context.output(REPORT)
     folder.mkdir(parents=True, exist_ok=True)
+    sampled = context.scratch / PROXIES  # frames that the survey left for scorers, captioners and classifiers
     rows = _survey(raw, request, context)
     survey_seconds = time.monotonic() - started
-    models.score(rows, request, context, context.scratch / PROXIES)
+    models.score(rows, request, context, sampled)
     _judge(rows, request)
-    _caption(rows, raw)
+    captions.caption(rows, raw, request, context, sampled)
+    taxonomy.label(rows, request, context, sampled)
+    rows = balance(rows, request)
     _conserve(raw, rows)
     schema = models.described(SCHEMA, request, context)
     table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=schema)
@@ -157,17 +165,6 @@ def _judge(rows: list[dict[str, Any]], request: Request) -> None:
             rows[index] = rejected(row, tier) if isinstance(tier, Verdict) else row | {"tier": tier}
     for duplicate in duplicates.find(rows, request.dedup):
         rows[duplicate.row] = rejected(rows[duplicate.row], duplicate.verdict)
-
-
-def _caption(rows: list[dict[str, Any]], raw: pa.Table) -> None:
-    texts = {row["media_id"]: row for row in raw.select(["media_id", "caption", "captions"]).to_pylist()}
-    for row in rows:
-        given = texts[row["media_id"]]
-        span = (row["start_seconds"] or 0.0, row["seconds"] or 0.0)
-        caption = captions.caption_of(*span, given["caption"], given["captions"])
-        row["caption"] = caption
-        row["caption_source"] = "sidecar" if caption else "none"
-        row["text"] = captions.training_text(caption, row["motion"])
 
 
 def _conserve(raw: pa.Table, rows: list[dict[str, Any]]) -> None:

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goku_core.curate.captions.request import Captions
 from goku_core.curate.models.request import Models
+from goku_core.curate.taxonomy.request import Balance, Taxonomy
 
 TierName = Literal["480p", "720p", "1080p"]
 
@@ -251,6 +253,9 @@ class Request(BaseModel):
     )
     models: Models = Field(default_factory=Models, description="scorers that need weights: docs/weights.md")
     dedup: Dedup = Field(default_factory=Dedup, description="near-duplicates (paper section 4.4)")
+    captions: Captions = Field(default_factory=Captions, description="who describes clips and pictures (section 4.6)")
+    taxonomy: Taxonomy = Field(default_factory=Taxonomy, description="what a clip is about (paper section 4.4)")
+    balance: Balance = Field(default_factory=Balance, description="shares of sub-classes (paper section 4.4)")
     previews: Previews = Field(default_factory=Previews, description="examples for the report")
     timeout_seconds: float = Field(default=600.0, gt=0, description="a file that takes longer is a failure, s")
     memory_gigabytes: float = Field(default=4.0, gt=0.5, description="a file that needs more is a failure, GiB")
@@ -277,3 +282,7 @@ class Request(BaseModel):
                 f"({self.max_clip_seconds}), so that a long shot can always be divided"
             )
         return self
+
+    def files(self) -> list[str]:
+        """Files and folders of the user's that results depend on, beside raw media and weights: prompts, taxonomy."""
+        return [path for path in (self.captions.templates, self.taxonomy.file) if path]

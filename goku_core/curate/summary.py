@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from goku_core.curate.request import Request
+from goku_core.curate.taxonomy import balance
 
 _LEFT_OUT = {
     "dino_similarity": "paper Table 4 (0.85 / 0.90 / 0.90): needs DINOv2 weights",
     "aesthetic": "paper Table 4 (4.3 / 4.5 / 4.5): needs the LAION aesthetic model; `quality_heuristic` is no stand-in",
+    "generated_data": "paper section 4.4: artificial data for rare sub-classes; balance repeats clips, it invents none",
     "nsfw": "paper Figure 2: not described there, needs weights",
     "raft": "paper section 4.5: motion is judged by DIS, whose scores are not RAFT's",
 }
@@ -19,7 +21,7 @@ ORDER = (
     *("seconds", "side", "kbps", "fps", "interlaced", "hdr", "animated"),
     *("prescreen_black", "prescreen_still", "prescreen_text"),
     *("transition", "clip_seconds", "nsfw", "watermark", "quality_heuristic"),
-    *("tier_side", "ocr_coverage", "aesthetic", "motion_low", "motion_high", "near_duplicate"),
+    *("tier_side", "ocr_coverage", "aesthetic", "motion_low", "motion_high", "near_duplicate", "balance"),
 )
 
 
@@ -39,6 +41,8 @@ def write_summary(
         "total": _counts(rows),
         "kinds": {kind: _counts([row for row in rows if row["kind"] == kind]) for kind in _kinds(rows)},
         "why": _why(rows),
+        "captions": _captions(rows),
+        "taxonomy": balance.summary(rows, request),
         "left_out": left_out(request),
         "request": request.model_dump(mode="json"),
         "examples": examples,
@@ -65,6 +69,17 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "tiers": dict(sorted(Counter(row["tier"] for row in kept).items())),
         "captioned": sum(1 for row in kept if row["caption"]),
         "kept_seconds": round(sum(row["seconds"] or 0.0 for row in kept), 3),
+    }
+
+
+def _captions(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of kept rows: who wrote the caption, and what was wrong with those that models wrote."""
+    kept = [row for row in rows if row["outcome"] == "kept"]
+    problems = [problem for row in kept if row["caption_problem"] for problem in row["caption_problem"].split("; ")]
+    kinds = Counter(": ".join(problem.split(": ")[:2]) for problem in problems)
+    return {
+        "by": dict(sorted(Counter(row["caption_source"] for row in kept).items())),
+        "problems": dict(sorted(kinds.items())),
     }
 
 

@@ -55,10 +55,15 @@ SCHEMA = pa.schema(
         _field("clip_embedding", pa.list_(_SHORT), "CLIP, mean of sampled frames, unit length; null where it is off"),
         _field("phash", _TEXT, "64-bit perceptual hash of the middle frame, 16 hexadecimal digits"),
         _field("caption", _TEXT, "plain caption, empty where there is none", nullable=False),
-        _field("caption_source", _TEXT, "sidecar or none", nullable=False),
+        _field("caption_source", _TEXT, "who wrote it: sidecar, keyframes, clip, merge; or none", nullable=False),
         _field(
             "text", _TEXT, "what a model is trained on: caption, for videos with '. motion: N' appended", nullable=False
         ),
+        _field("caption_problem", _TEXT, "what was wrong with models' captions, by step; null where nothing was"),
+        _field("primary", _TEXT, "primary class of the taxonomy; null where nothing tells"),
+        _field("label", _TEXT, "sub-class of the taxonomy, unique in it; null where nothing tells"),
+        _field("label_score", _SHORT, "0 to 1: its share of the words' votes, or CLIP's probability"),
+        _field("repeats", pa.int32(), "times it is walked per epoch; 0 where balance took it out", nullable=False),
         _field("tier", _TEXT, "highest tier whose demands are met; null where not kept"),
         _field("outcome", _TEXT, "kept, rejected or failed", nullable=False),
         _field("filter", _TEXT, "what rejected it, or the error class; null when kept"),
@@ -77,6 +82,7 @@ EMPTY: dict[str, object] = dict.fromkeys(SURVEY_SCHEMA.names) | {
     "caption": "",
     "caption_source": "none",
     "text": "",
+    "repeats": 1,
     "outcome": "kept",
 }
 

@@ -49,7 +49,11 @@ def _expectations(request: Request, sources: int | None) -> list[Any]:
     expectations += [
         gxe.ExpectColumnValuesToBeUnique(column="clip_id"),
         gxe.ExpectColumnValuesToBeInSet(column="outcome", value_set=list(OUTCOMES)),
-        gxe.ExpectColumnValuesToBeInSet(column="caption_source", value_set=["sidecar", "none"]),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="caption_source", value_set=["sidecar", "keyframes", "clip", "merge", "none"]
+        ),
+        gxe.ExpectColumnValuesToBeBetween(column="label_score", min_value=0, max_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="repeats", min_value=0),
         gxe.ExpectColumnValuesToMatchRegex(column="media_id", regex="^[0-9a-f]{64}$"),
         gxe.ExpectColumnValuesToMatchRegex(column="phash", regex="^[0-9a-f]{16}$"),
         gxe.ExpectColumnValuesToBeBetween(column="ocr_coverage", min_value=0, max_value=1),
@@ -77,6 +81,7 @@ def _of_kept(request: Request) -> list[Any]:
         expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column, **gone))
     expectations.append(gxe.ExpectColumnValuesToBeNull(column="tier", **gone))
     expectations.append(gxe.ExpectColumnValuesToBeInSet(column="tier", value_set=sorted(request.tiers), **kept))
+    expectations.append(gxe.ExpectColumnValuesToBeBetween(column="repeats", min_value=1, **kept))
     for column in ("phash", "width", "height", "time_base_den"):
         expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column, **kept))
     least = request.quality_heuristic_min

@@ -119,7 +119,7 @@ def cells(params: Params) -> list[Cell]:
             cell(
                 "curate",
                 params.curate,
-                ["data/raw", "data/raw.parquet"],
+                ["data/raw", "data/raw.parquet", *params.curate.files()],
                 ["data/clips.parquet", "data/transcoded", "reports/curation", "reports/curation.html"],
             ),
             cell("vae", params.vae, clips, ["models/vae"]),

@@ -57,8 +57,14 @@ class Packer:
                     f'this phase wants {name} at resolution "{self.phase.resolution}", but data/latents has none. '
                     f"Collect {name}, or set the phase's share of {name} to 0 in params.yaml."
                 )
-        rows = tuple(tuple(np.flatnonzero(chosen).tolist()) for _, chosen, _ in wanted)
-        return Mix(rows, tuple(share for _, _, share in wanted))
+        rows = [np.flatnonzero(chosen) for _, chosen, _ in wanted]
+        # How often balance wants a sample walked per epoch; versions from before it have no such column.
+        repeats = self.reader.index.get("repeats", np.ones(len(self.is_clip), np.int64))
+        return Mix(
+            tuple(tuple(own.tolist()) for own in rows),
+            tuple(share for _, _, share in wanted),
+            tuple(tuple(repeats[own].tolist()) for own in rows),
+        )
 
     def pack(self, step: int) -> Pack:
         rows = plan(self.lengths, self.mix, self.phase.tokens, self.seed, step)[0]

@@ -1,0 +1,58 @@
+"""What balance decides reaches training: a sample is walked as often per epoch as the index says."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from latent_workspace import make_workspace, request
+
+from goku_core.models.text import WordEncoder
+from goku_core.packing import plan
+from goku_core.shards import ShardReader
+from goku_core.train.batch import Packer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("repeats")) / "data/latents/low"
+
+
+def packer(folder: Path, repeats: list[int] | None) -> Packer:
+    path = folder / "index.parquet"
+    table = pq.read_table(path)
+    if "repeats" in table.column_names:
+        table = table.drop_columns(["repeats"])
+    if repeats is not None:
+        table = table.append_column("repeats", pa.array(repeats, pa.int32()))
+    pq.write_table(table, path)
+    asked = request("first")
+    return Packer(ShardReader(folder), asked.phases["first"], asked, WordEncoder(16, 16), seed=5)
+
+
+def walked(packer: Packer, samples: int) -> Counter:
+    """Index rows of the first `samples` pictures of the walk."""
+    rows: list[int] = []
+    step = 0
+    while len(rows) < samples:
+        rows += plan(packer.lengths, packer.mix, 4, packer.seed, step)[0].tolist()  # one picture a step
+        step += 1
+    return Counter(rows)
+
+
+def test_an_epoch_repeats_what_balance_repeats(folder: Path) -> None:
+    ones = [1] * 24
+    pictures = [row for row in range(24) if row % 3]
+    repeats = list(ones)
+    repeats[pictures[0]], repeats[pictures[1]], repeats[pictures[2]] = 4, 2, 0
+    found = walked(packer(folder, repeats), sum(repeats[row] for row in pictures))
+    assert found == {row: repeats[row] for row in pictures if repeats[row]}
+
+
+def test_packs_are_the_same_to_the_bit_where_nothing_repeats(folder: Path) -> None:
+    for step in (0, 3, 17):
+        before, after = packer(folder, None).pack(step), packer(folder, [1] * 24).pack(step)
+        assert np.array_equal(before.noised.numpy(), after.noised.numpy())
+        assert np.array_equal(before.text.numpy(), after.text.numpy())
