@@ -17,6 +17,7 @@ LEFT_OUT = {
 ORDER = (
     *("seconds", "side", "kbps", "fps"),
     *("clip_seconds", "quality_heuristic", "tier_side", "ocr_coverage", "motion_low", "motion_high", "near_duplicate"),
+    "semantic_duplicate",
 )
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from goku_core.curate.decide import rejected
 from goku_core.curate.gate import Verdict, judge
 from goku_core.curate.request import Request
 from goku_core.curate.scores import picture, resemblance
@@ -82,18 +83,6 @@ def survey_file(path: Path, source: dict[str, Any], request: Request, transcoded
         return _video_rows(frames, source, info, request)
 
 
-def rejected(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """The row with a verdict against it."""
-    return row | {
-        "outcome": "rejected",
-        "tier": None,
-        "filter": verdict.filter,
-        "score": verdict.score,
-        "threshold": verdict.threshold,
-        "message": verdict.message,
-    }
-
-
 def _ended(source: dict[str, Any], outcome: str, reason: str, message: str) -> dict[str, Any]:
     """The one row of a source that never became clips."""
     name = clip_id(source["media_id"], 0, 0)
@@ -156,9 +145,7 @@ def _scores(samples: list[np.ndarray], request: Request) -> dict[str, Any]:
         "sharpness": sharp,
         "exposure": exposed,
         "quality_heuristic": picture.heuristic(sharp, exposed),
-        "phash": resemblance.perceptual_hash(small[middle]),
-        "signature": b"".join(resemblance.signature(small[index]) for index in (first, middle, last)),
-    }
+    } | resemblance.look(samples)
 
 
 def _small(image: np.ndarray) -> np.ndarray:
