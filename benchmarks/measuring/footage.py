@@ -7,7 +7,7 @@ and their ways only: two takes before one ground look much alike and are no copi
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,6 +16,10 @@ import numpy as np
 
 FPS = 8  # enough for samples 0.5 s apart; codecs see larger steps between frames than usual
 Frames = list[np.ndarray]
+# Copies that must be found, and harder ones that are reported beside them.
+PLANTED = ("re-encoded", "scaled to half", "scaled to 1.5", "cropped 5 %", "shifted 0.5 s")
+BESIDES = ("letterboxed", "brighter", "cropped 10 %", "all of it")
+KINDS = PLANTED + BESIDES
 
 
 @dataclass(frozen=True)
@@ -129,19 +133,20 @@ def brightened(frames: Frames, gain: float = 1.12, lift: float = 8.0) -> Frames:
     return [np.clip(image * gain + lift, 0, 255).astype(np.uint8) for image in frames]
 
 
-def copies(scene: Scene, seconds: float, seed: int) -> dict[str, Frames]:
-    """The planted near-duplicates of one clip, by kind; all but the first are encoded at the usual quality besides."""
+def copies(scene: Scene, seconds: float, seed: int, kinds: Iterable[str] | None = None) -> dict[str, Frames]:
+    """The planted near-duplicates of one clip, by kind (`KINDS`); every one of them is encoded besides."""
     rng = np.random.default_rng([9, scene.ground, scene.take, seed])
     frames = scene.frames(seconds)
     later = scene.frames(seconds, start=0.5)
-    return {
-        "re-encoded": recoded(frames, 34),
-        "scaled to half": recoded(scaled(frames, 0.5), 24),
-        "scaled to 1.5": recoded(scaled(frames, 1.5), 26),
-        "cropped 5 %": recoded(cropped(frames, 0.05, rng), 24),
-        "shifted 0.5 s": recoded(later, 24),
-        "letterboxed": recoded(letterboxed(frames), 24),
-        "brighter": recoded(brightened(frames), 24),
-        "cropped 10 %": recoded(cropped(frames, 0.10, rng), 24),
-        "all of it": recoded(brightened(scaled(cropped(later, 0.05, rng), 0.7), 1.06, 4), 28),
+    made: dict[str, Callable[[], Frames]] = {
+        "re-encoded": lambda: recoded(frames, 34),
+        "scaled to half": lambda: recoded(scaled(frames, 0.5), 24),
+        "scaled to 1.5": lambda: recoded(scaled(frames, 1.5), 26),
+        "cropped 5 %": lambda: recoded(cropped(frames, 0.05, rng), 24),
+        "shifted 0.5 s": lambda: recoded(later, 24),
+        "letterboxed": lambda: recoded(letterboxed(frames), 24),
+        "brighter": lambda: recoded(brightened(frames), 24),
+        "cropped 10 %": lambda: recoded(cropped(frames, 0.10, rng), 24),
+        "all of it": lambda: recoded(brightened(scaled(cropped(later, 0.05, rng), 0.7), 1.06, 4), 28),
     }
+    return {kind: made[kind]() for kind in (made if kinds is None else kinds)}

@@ -18,6 +18,8 @@ LEAST_OVERLAP = 0.5  # of the longer clip: else one is a part of the other and n
 CONTRAST = 8.0  # levels: least standard deviation; below it, noise would be compared
 MOVEMENT = 1.5  # levels: least root mean square of what moves; below it, both stand still
 AT_ONCE = 2048  # pairs: bounds memory to about 100 MB
+GREY = 128  # level of Cr and Cb without colour
+MOST_GAIN = 1.4  # between the contrasts of two copies
 DIGITS = 6  # of what is measured: sums in another order agree to these
 
 
@@ -26,12 +28,13 @@ class Measured:
     """Of n pairs, float64 (n,); infinite where the overlap is too small. See `Dedup` for units."""
 
     difference: np.ndarray
+    peak: np.ndarray
     movement: np.ndarray
     color: np.ndarray
 
     def within(self, bounds: Dedup) -> np.ndarray:
-        good = (self.difference <= bounds.max_difference) & (self.movement <= bounds.max_movement)
-        return good & (self.color <= bounds.max_color)
+        good = (self.difference <= bounds.max_difference) & (self.peak <= bounds.max_peak)
+        return good & (self.movement <= bounds.max_movement) & (self.color <= bounds.max_color)
 
 
 class Looks:
@@ -98,28 +101,33 @@ class Looks:
 
 def _compare(
     a: np.ndarray, b: np.ndarray, color_a: np.ndarray, color_b: np.ndarray, both: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """difference, movement and color of n pairs, over the frames ``both`` (n, T) have."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """difference, peak, movement and color of n pairs, over the frames ``both`` (n, T) have."""
     weight = both[..., None].astype(np.float64)
     frames = np.maximum(both.sum(1), 1)[:, None, None]
     values = frames[:, 0, 0] * a.shape[2]
-    difference = np.abs(_normal(a, weight, values) - _normal(b, weight, values)) * weight
+    (a, contrast_a), (b, contrast_b) = (_centred(x, weight, values) for x in (a, b))
     still_a, still_b = ((x * weight).sum(1, keepdims=True) / frames for x in (a, b))
     moving_a, moving_b = (a - still_a) * weight, (b - still_b) * weight
     energy = (moving_a**2).sum((1, 2)) + (moving_b**2).sum((1, 2))
     apart = ((moving_a - moving_b) ** 2).sum((1, 2))
     moves = energy > 2 * values * MOVEMENT**2
     movement = np.where(moves, np.sqrt(apart / np.maximum(energy, 1e-9)), 0.0)
-    color = np.abs(((color_a - color_b) * weight[..., None]).sum(1) / frames).max((1, 2))
-    return difference.sum((1, 2)) / values, movement, color
+    unlike = (a / contrast_a - b / contrast_b) * weight
+    difference = np.abs(unlike).sum((1, 2)) / values
+    peak = np.abs(unlike.sum(1) / frames[:, 0]).max(1)
+    mean_a, mean_b = (((x - GREY) * weight[..., None]).sum(1) / frames for x in (color_a, color_b))
+    # Whoever makes a clip brighter by a factor makes its colours as much stronger.
+    gain = np.clip(contrast_a / contrast_b, 1 / MOST_GAIN, MOST_GAIN)
+    color = np.minimum(*(np.abs(mean_a - mean_b * factor).mean((1, 2)) for factor in (1.0, gain)))
+    return difference, peak, movement, color
 
 
-def _normal(x: np.ndarray, weight: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Zero mean and unit deviation over a clip: a brighter copy is the same."""
-    mean = (x * weight).sum((1, 2)) / values
-    centred = x - mean[:, None, None]
+def _centred(x: np.ndarray, weight: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Luma less its mean over the clip, and its deviation, both per pair: a brighter copy is the same."""
+    centred = x - ((x * weight).sum((1, 2)) / values)[:, None, None]
     deviation = np.sqrt((centred**2 * weight).sum((1, 2)) / values)
-    return centred / np.maximum(deviation, CONTRAST)[:, None, None]
+    return centred, np.maximum(deviation, CONTRAST)[:, None, None]
 
 
 def _padded(x: np.ndarray, length: int) -> np.ndarray:

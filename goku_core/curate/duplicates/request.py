@@ -40,6 +40,12 @@ class Dedup(BaseModel):
         description="mean difference of 8x8 tiles of luma, in units of the clips' contrast (our choice: copies stay below "
         "0.25, other scenes above 0.45)",
     )
+    max_peak: float = Field(
+        default=0.85,
+        ge=0,
+        description="the same of the tile that differs most, over the clip; tells shapes on plain grounds apart (our "
+        "choice: copies stay below 0.8)",
+    )
     max_movement: float = Field(
         default=0.42,
         ge=0,
@@ -47,9 +53,10 @@ class Dedup(BaseModel):
         "(our choice: copies stay below 0.41, other takes are mostly above 0.6)",
     )
     max_color: float = Field(
-        default=15.0,
+        default=2.0,
         ge=0,
         le=255,
-        description="levels of 255 by which the colour of any of 4x4 tiles may differ (our choice: copies stay below 8)",
+        description="levels of 255 by which colours of 4x4 tiles differ in the mean (our choice: re-encoded, scaled and "
+        "cropped copies stay below 1.6, much brighter ones below 3.3)",
     )
     semantic: Semantic = Field(default_factory=Semantic, description="clips of the same meaning")
