@@ -55,13 +55,18 @@ def curate(
     _print(answer, published.id, examples)
     if edited:
         names = ", ".join(edited)
-        typer.echo(f"note: params.yaml has been changed since this version was made ({names}); that is in `after` too.", err=True)
+        typer.echo(
+            f"note: params.yaml has been changed since this version was made ({names}); that is in `after` too.",
+            err=True,
+        )
 
 
 def _edited(before: object, now: object) -> dict[str, list[object]]:
     from goku_core.dataset.difference import parameters
 
-    return {key: [a, b] for key, (a, b) in parameters(before.model_dump(mode="json"), now.model_dump(mode="json")).items()}
+    return {
+        key: [a, b] for key, (a, b) in parameters(before.model_dump(mode="json"), now.model_dump(mode="json")).items()
+    }
 
 
 def _print(answer: Answer, version: str, examples: int) -> None:
@@ -73,7 +78,9 @@ def _print(answer: Answer, version: str, examples: int) -> None:
     lines: list[tuple[str, object, object]] = [("kept", answer.before["kept"], answer.after["kept"])]
     for group, indent in (("kept_by_kind", "kept, "), ("kept_by_tier", "kept, tier "), ("rejected_by", "rejected, ")):
         before, after = answer.before[group], answer.after[group]
-        lines += [(indent + name, before.get(name, 0), after.get(name, 0)) for name in sorted(before.keys() | after.keys())]
+        lines += [
+            (indent + name, before.get(name, 0), after.get(name, 0)) for name in sorted(before.keys() | after.keys())
+        ]
     for name, old, new in [*lines, ("failed", answer.before["failed"], answer.after["failed"])]:
         typer.echo(f"{name:<28}{old:>10}{new:>10}{'' if old == new else '  *'}")
     for heading, rows in (

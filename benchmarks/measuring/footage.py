@@ -86,7 +86,9 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     image = np.full((height, width, 3), rng.uniform(50, 205, 3), np.float32)
     strength = rng.uniform(20, 60)
     for cells in (3, 6, 13, 29, 61):
-        grey = rng.normal(0, strength, (cells, cells, 1)).repeat(3, axis=2) + rng.normal(0, strength / 3, (cells, cells, 3))
+        grey = rng.normal(0, strength, (cells, cells, 1)).repeat(3, axis=2) + rng.normal(
+            0, strength / 3, (cells, cells, 3)
+        )
         image += cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         strength *= rng.uniform(0.4, 0.9)
     return np.clip(image, 0, 255).astype(np.uint8)

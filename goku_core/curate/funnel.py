@@ -26,7 +26,7 @@ from goku_core.curate.gallery import write_gallery
 from goku_core.curate.page import write_page
 from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
-from goku_core.curate.table import EMPTY, SCHEMA, clip_id, table_of
+from goku_core.curate.table import EMPTY, clip_id, table_of
 from goku_core.curate.validation import validate
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
@@ -42,7 +42,9 @@ PAGE = "reports/curation.html"
 OPERATOR = "goku_core.curate.survey:survey"
 BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
 VERSION_DIGITS = 12
-ACCEPT_DRIFT = "GOKU_ACCEPT_DRIFT"  # not a parameter: it changes no output, and must not make finished work count as undone
+ACCEPT_DRIFT = (
+    "GOKU_ACCEPT_DRIFT"  # not a parameter: it changes no output, and must not make finished work count as undone
+)
 
 
 class Report(BaseModel):

@@ -61,7 +61,10 @@ def _told(failed: list[dict[str, Any]], expectations: int, drift: Sequence[Dista
     lines = [f"clips.parquet fails {len(failed)} of {expectations} expectations. {_line(ordered[0])}"]
     lines += [_line(result) for result in ordered[1:MOST_LINES]]
     if any(result["batch"] == "drift" for result in failed):
-        grown = {one.column: f"{one.column} lies {one.distance:.2f} from the version before (most in: {one.grown})" for one in drift}
+        grown = {
+            one.column: f"{one.column} lies {one.distance:.2f} from the version before (most in: {one.grown})"
+            for one in drift
+        }
         lines += [grown[name] for result in failed if result["batch"] == "drift" for name in result["where"]]
         lines.append(
             "Is that meant? Then set GOKU_ACCEPT_DRIFT=1 for this run, or raise curate.drift.max_distance. "
@@ -101,7 +104,9 @@ def _of_drift(request: Request) -> list[Any]:
 
 def _with_ids(results: list[dict[str, Any]], ids: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """Where the rows of a batch are steps or columns: the clips behind those that were not as expected."""
-    return [result | {"clips": [clip for name in result["where"] for clip in ids[name]][:MOST_IDS]} for result in results]
+    return [
+        result | {"clips": [clip for name in result["where"] for clip in ids[name]][:MOST_IDS]} for result in results
+    ]
 
 
 def _expectations(request: Request, sources: int | None) -> list[Any]:

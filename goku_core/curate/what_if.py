@@ -63,7 +63,10 @@ class Answer:
     def as_json(self, examples: int) -> dict[str, Any]:
         def some(rows: Sequence[Row]) -> dict[str, Any]:
             names = ("clip_id", "uri", "tier", "filter", "score", "threshold", "message")
-            return {"count": len(rows), "examples": [{name: row[name] for name in names} for row in spread(rows, examples)]}
+            return {
+                "count": len(rows),
+                "examples": [{name: row[name] for name in names} for row in spread(rows, examples)],
+            }
 
         return {
             "changes": {key: {"from": old, "to": new} for key, (old, new) in self.changes.items()},
@@ -120,7 +123,7 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def parse(texts: Sequence[str], request: Request) -> dict[str, Any]:
-    """"aesthetic=4.5,ocr=0.01" -> full keys of `curate` with their values; a short key stands for all tiers."""
+    """ "aesthetic=4.5,ocr=0.01" -> full keys of `curate` with their values; a short key stands for all tiers."""
     found: dict[str, Any] = {}
     leaves = keys(request)
     for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
@@ -166,7 +169,9 @@ def _refuse_unanswerable(rows: Sequence[Row], request: Request, changes: Mapping
         why = next((why for start, why in UNANSWERED.items() if key.startswith(start)), ELSE)
         lines.append(f"{key}: cannot be answered from the table: {why}.{_refused_sources(rows, key, value, request)}")
     if lines:
-        lines.append("Set it in params.yaml and run `goku run curate`; every older version is kept (`goku dataset ls`).")
+        lines.append(
+            "Set it in params.yaml and run `goku run curate`; every older version is kept (`goku dataset ls`)."
+        )
         raise GokuError("\n".join(lines))
 
 
@@ -202,7 +207,9 @@ def _expand(pattern: str, leaves: Sequence[str]) -> list[str]:
     start, star, end = pattern.partition("*")
     if not star:
         return [pattern] if pattern in leaves else []
-    return [key for key in leaves if key.startswith(start) and key.endswith(end) and key.count(".") == pattern.count(".")]
+    return [
+        key for key in leaves if key.startswith(start) and key.endswith(end) and key.count(".") == pattern.count(".")
+    ]
 
 
 def _allowed(leaves: Sequence[str]) -> str:

@@ -98,12 +98,16 @@ def _meant(table: pa.Table, name: str) -> list[Row]:
     if len(name) >= LEAST:
         found = table.filter(pc.starts_with(table["media_id"], name.lower()))
         if not found.num_rows:
-            found = table.filter(pc.or_(pc.equal(table["uri"], name), pc.ends_with(table["uri"], f"/{Path(name).name}")))
+            found = table.filter(
+                pc.or_(pc.equal(table["uri"], name), pc.ends_with(table["uri"], f"/{Path(name).name}"))
+            )
     sources = pc.unique(found["media_id"]).to_pylist()
     if len(sources) == 1:
         return found.slice(0, MOST).to_pylist()
     if sources:
-        raise GokuError(f"{name!r} means {len(sources)} sources: {', '.join(one[:16] for one in sources[:5])}. Give more.")
+        raise GokuError(
+            f"{name!r} means {len(sources)} sources: {', '.join(one[:16] for one in sources[:5])}. Give more."
+        )
     raise GokuError(
         f"nothing in this version is named {name!r}: give a clip id, a sample id, the start of a source's id "
         f"({LEAST} digits at least) or a file name."

@@ -49,7 +49,13 @@ class Difference:
             return {"count": len(some), "by": dict(sorted(by.items())), "examples": shown}
 
         changed = [
-            {"clip_id": b["clip_id"], "uri": b["uri"], "from": said(a), "to": said(b), "why": b["message"] or a["message"]}
+            {
+                "clip_id": b["clip_id"],
+                "uri": b["uri"],
+                "from": said(a),
+                "to": said(b),
+                "why": b["message"] or a["message"],
+            }
             for a, b in self.changed[:examples]
         ]
         return {

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,14 +25,23 @@ from goku_core.dataset.cutting import cut
 from goku_core.dataset.difference import PAYLOAD
 from goku_core.dataset.versions import Version
 from goku_core.media.probe import MediaError
+from goku_core.pipeline.commit import remove
 from goku_core.pipeline.context import available_cores
 from goku_core.pipeline.errors import GokuError
-from goku_core.pipeline.files import canonical_json, write_json
+from goku_core.pipeline.files import canonical_json, digest_json, lock, write_json
 
 PLAN, INDEX = "plan.json", "index.json"
 # Formats of pictures that readers of WebDataset know by their ending.
 SUFFIXES = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-UNSAID = {"uri", "outcome", "filter", "score", "threshold", "message", *PAYLOAD}  # of no meaning outside of the workspace
+UNSAID = {
+    "uri",
+    "outcome",
+    "filter",
+    "score",
+    "threshold",
+    "message",
+    *PAYLOAD,
+}  # of no meaning outside of the workspace
 Row = dict[str, Any]
 
 
@@ -49,7 +57,11 @@ class Export:
 
 
 def export(
-    workspace: Path, version: Version, folder: Path, per_shard: int = 256, progress: Callable[[int], None] = lambda n: None
+    workspace: Path,
+    version: Version,
+    folder: Path,
+    per_shard: int = 256,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> Export:
     """Writes what is missing of the version's shards into ``folder``.
 
@@ -60,16 +72,17 @@ def export(
     rows = table.filter(pc.equal(table["outcome"], "kept")).sort_by("clip_id").to_pylist()
     if not rows:
         raise GokuError(f"version {version.id} keeps nothing: there is nothing to export.")
-    _settle(folder, {"version": version.id, "samples": len(rows), "per_shard": per_shard})
     parts = [rows[low : low + per_shard] for low in range(0, len(rows), per_shard)]
     how: Counter[str] = Counter()
     written = 0
-    for number, part in enumerate(parts):
-        shard = folder / shard_name(number)
-        if not shard.is_file():
-            how.update(_write_shard(shard, part, workspace))
-            written += 1
-        progress(len(part))
+    with lock(workspace / ".goku/locks" / f"export-{digest_json(str(folder.resolve()))[:16]}.lock"):
+        _settle(folder, {"version": version.id, "samples": len(rows), "per_shard": per_shard})
+        for number, part in enumerate(parts):
+            shard = folder / shard_name(number)
+            if not shard.is_file():
+                how.update(_write_shard(shard, part, workspace))
+                written += 1
+            progress(len(part))
     listed = [
         {"name": shard_name(number), "samples": len(part), "sha256": _sha256(folder / shard_name(number))}
         for number, part in enumerate(parts)
@@ -97,19 +110,24 @@ def _settle(folder: Path, plan: dict[str, Any]) -> None:
         return
     there = json.loads(file.read_text(encoding="utf-8"))
     if there != plan:
-        raise GokuError(f"{folder} holds another export ({canonical_json(there)}, asked for {canonical_json(plan)}): name a new folder.")
+        asked = f"asked for {canonical_json(plan)}"
+        raise GokuError(f"{folder} holds another export ({canonical_json(there)}, {asked}): name a new folder.")
 
 
 def _write_shard(shard: Path, rows: list[Row], workspace: Path) -> list[str]:
     """Samples are cut by several threads (codecs leave the interpreter lock) and stand in the order of their ids."""
     partial = shard.with_name(f".{shard.name}.partial")
-    with tempfile.TemporaryDirectory(prefix=".cut-", dir=shard.parent) as scratch:
-        with ThreadPoolExecutor(available_cores()) as threads, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
-            how = []
-            for row, (suffix, data, done) in zip(rows, threads.map(lambda row: _medium(row, workspace, Path(scratch)), rows), strict=True):
-                for ending, payload in _files(row, suffix, data):
-                    tar.addfile(_header(f"{key(row)}.{ending}", len(payload)), io.BytesIO(payload))
-                how.append(done)
+    scratch = shard.parent / ".cut"
+    remove(scratch)  # what a kill left
+    scratch.mkdir()
+    how = []
+    with ThreadPoolExecutor(available_cores()) as threads, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
+        media = threads.map(lambda row: _medium(row, workspace, scratch), rows)
+        for row, (suffix, data, done) in zip(rows, media, strict=True):
+            for ending, payload in _files(row, suffix, data):
+                tar.addfile(_header(f"{key(row)}.{ending}", len(payload)), io.BytesIO(payload))
+            how.append(done)
+    remove(scratch)
     partial.replace(shard)
     return how
 
@@ -125,7 +143,9 @@ def _medium(row: Row, workspace: Path, scratch: Path) -> tuple[str, bytes, str]:
     """(ending, bytes, how they were made) of a clip or picture."""
     source = workspace / row["uri"]
     if not source.is_file():
-        raise GokuError(f"{row['uri']} is not there, so {row['clip_id']} cannot be exported. Put the file back and go on.")
+        raise GokuError(
+            f"{row['uri']} is not there, so {row['clip_id']} cannot be exported. Put the file back and go on."
+        )
     try:
         if row["kind"] == "image":
             return _picture(row, source, scratch)

@@ -84,7 +84,9 @@ def test_distance_is_total_variation() -> None:
     """Labels against sums by hand; a score whose upper half is gone lies 0.5 away, in whatever unit."""
     before, after = table(100), table(100)
     kinds = [pa.array(["image"] * n + ["video"] * (100 - n)) for n in (20, 50)]
-    before, after = (t.set_column(t.schema.get_field_index("kind"), "kind", k) for t, k in zip((before, after), kinds, strict=True))
+    before, after = (
+        t.set_column(t.schema.get_field_index("kind"), "kind", k) for t, k in zip((before, after), kinds, strict=True)
+    )
     found = {one.column: one for one in drift.distances(before, after)}
     assert found["kind"].distance == pytest.approx(0.3) and found["kind"].grown == "image"
     assert len(found["kind"].clips) == 5 and found["quality_heuristic"].distance == 0
@@ -104,7 +106,13 @@ def publish(workspace: Path, name: str, rows: pa.Table, day: int) -> None:
         tree = place.digests.tree(staged)
         place.store.put(staged, tree)
         outputs = {"data/clips.parquet": tree.as_json()}
-        facts = {"stage": "curate", "cell": "curate", "fingerprint": name, "finished": f"2026-01-{day:02d}", "outputs": outputs}
+        facts = {
+            "stage": "curate",
+            "cell": "curate",
+            "fingerprint": name,
+            "finished": f"2026-01-{day:02d}",
+            "outputs": outputs,
+        }
         place.write_record(facts)
 
 

@@ -55,7 +55,11 @@ def test_planted_copies_go_and_other_takes_stay(suite: list[dict]) -> None:
 
 def test_search_finds_what_all_pairs_give(suite: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(suite)
-    for bounds in (Dedup(), Dedup(max_hamming=12, max_difference=9, max_movement=9, max_color=255), Dedup(max_hamming=0)):
+    for bounds in (
+        Dedup(),
+        Dedup(max_hamming=12, max_difference=9, max_movement=9, max_color=255),
+        Dedup(max_hamming=0),
+    ):
         monkeypatch.setattr(near, "FIRST_PART", 10_000)
         all_pairs = near.better_ones(looks, bounds, bands=0)
         for part, bands in ((10_000, 4), (7, 4), (7, 0), (5, None)):
@@ -72,10 +76,17 @@ def test_join_gives_every_near_pair_once(radius: int) -> None:
     flips = (rng.random((700, 64)) < 0.1) @ (np.uint64(1) << np.arange(64, dtype=np.uint64)).astype(object)
     queries = entries ^ np.array([int(flip) for flip in flips], np.uint64)
     expected = {
-        (i, j) for i, a in enumerate(queries.tolist()) for j, b in enumerate(entries.tolist()) if (a ^ b).bit_count() <= radius
+        (i, j)
+        for i, a in enumerate(queries.tolist())
+        for j, b in enumerate(entries.tolist())
+        if (a ^ b).bit_count() <= radius
     }
     for bands in (0, 3, 4, 6, None):
-        found = [pair for i, j in near_pairs(queries, entries, radius, bands) for pair in zip(i.tolist(), j.tolist(), strict=True)]
+        found = [
+            pair
+            for i, j in near_pairs(queries, entries, radius, bands)
+            for pair in zip(i.tolist(), j.tolist(), strict=True)
+        ]
         assert len(found) == len(set(found)) and set(found) == expected
     assert expected or radius < 2
 

@@ -85,7 +85,10 @@ def test_short_keys_stand_for_all_tiers() -> None:
         ("sharpness=3", r"no such key.*Short keys: .*ocr.*Full keys: .*tiers\.480p\.ocr_max"),
         ("ocr", "write KEY=VALUE"),
         ("", "nothing is asked"),
-        ("gate.min_seconds=1,ocr=0.1", r"(?s)gate\.min_seconds: cannot be answered.* 1 of the 1 files .*goku run curate"),
+        (
+            "gate.min_seconds=1,ocr=0.1",
+            r"(?s)gate\.min_seconds: cannot be answered.* 1 of the 1 files .*goku run curate",
+        ),
         ("shots.min_content=3", "bounds of clips"),
         ("previews.width=100", "not among the demands"),
         ("ocr=lots", r"tiers\.480p\.ocr_max: .*number"),

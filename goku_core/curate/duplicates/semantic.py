@@ -29,7 +29,9 @@ def find(rows: Sequence[Mapping[str, Any]], bounds: Semantic) -> list[Duplicate]
             continue
         embeddings = np.stack([np.asarray(rows[i]["clip_embedding"], np.float32) for i in chosen])
         for position, (better, cosine) in better_one(embeddings, bounds).items():
-            text = f"means the same as {rows[chosen[better]]['clip_id']}, which is at least as good (cosine {cosine:.3f})"
+            text = (
+                f"means the same as {rows[chosen[better]]['clip_id']}, which is at least as good (cosine {cosine:.3f})"
+            )
             score = round(cosine, 6)
             found.append(Duplicate(chosen[position], Verdict("semantic_duplicate", score, bounds.min_cosine, text)))
     return sorted(found, key=lambda duplicate: duplicate.row)

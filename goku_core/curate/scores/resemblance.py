@@ -45,9 +45,7 @@ WINDOWS = (
     *(Window(0.05, y, x) for y in (0.1, 0.9) for x in (0.1, 0.9)),
     *(Window(0.10, y, x) for y in (0.2, 0.8) for x in (0.2, 0.8)),
 )
-_LOWEST = np.array(
-    sorted(((i, j) for i in range(12) for j in range(12) if i + j), key=lambda p: (p[0] + p[1], p))[:64]
-)
+_LOWEST = np.array(sorted(((i, j) for i in range(12) for j in range(12) if i + j), key=lambda p: (p[0] + p[1], p))[:64])
 _HEAD = 1 + 8 * (len(WINDOWS) - 1)
 
 
