@@ -39,7 +39,8 @@ def write_validation_page(source: Path, target: Path) -> None:
         "<h2>Expectations</h2>",
         _expectations(results),
     ]
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Validation</title><style>{STYLE}</style>{"".join(body)}</html>'
+    head = f'<meta charset="utf-8"><title>Validation</title><style>{STYLE}</style>'
+    page = f'<!doctype html><html lang="en">{head}{"".join(body)}</html>'
     target.write_text(page + "\n", encoding="utf-8")
 
 

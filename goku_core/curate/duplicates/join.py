@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import comb
 
 import numpy as np
@@ -39,7 +39,7 @@ class Band:
 def bands(count: int) -> list[Band]:
     """The 64 bits in ``count`` parts of about equal width."""
     edges = [index * BITS // count for index in range(count + 1)]
-    return [Band(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    return [Band(low, high - low) for low, high in pairwise(edges)]
 
 
 def near_pairs(queries: np.ndarray, entries: np.ndarray, radius: int, count: int | None = None) -> Iterator[Pairs]:

@@ -54,9 +54,9 @@ def better_ones(looks: Looks, bounds: Dedup, bands: int | None = None) -> Better
     total, low = len(looks.hashes), 0
     while low < total:
         part = np.arange(low, min(total, low + max(FIRST_PART, low)))
-        met = _best(_matches(looks, part, staying, bounds, bands))
+        met = _best(matches(looks, part, staying, bounds, bands))
         rest = part[~np.isin(part, list(met))]
-        among = _among(_matches(looks, rest, None, bounds, bands))
+        among = _among(matches(looks, rest, None, bounds, bands))
         gone |= met | among
         staying = np.concatenate([staying, rest[~np.isin(rest, list(among))]])
         low += len(part)
@@ -83,7 +83,9 @@ def _among(matches: Pairs) -> Better:
     return found
 
 
-def _matches(looks: Looks, clips: np.ndarray, others: np.ndarray | None, bounds: Dedup, bands: int | None) -> Pairs:
+def matches(
+    looks: Looks, clips: np.ndarray, others: np.ndarray | None, bounds: Dedup, bands: int | None = None
+) -> Pairs:
     """Alike pairs of a clip and one of the others; without others, of the clips themselves. Each pair once."""
     hashes = looks.hashes
     sides = [(clips, clips if others is None else others)] + ([] if others is None else [(others, clips)])
