@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's results change for the same request and inputs. Never lowered.
 REVISIONS = {
     "collect": 2,
-    "curate": 2,
+    "curate": 3,
     "vae": 1,
     "precompute": 2,
     "train": 2,

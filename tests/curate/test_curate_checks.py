@@ -11,7 +11,7 @@ import pytest
 from goku_core.curate import Request
 from goku_core.curate.checks import drift
 from goku_core.curate.checks.conservation import Conservation
-from goku_core.curate.checks.page import write_page
+from goku_core.curate.checks.page import write_validation_page
 from goku_core.curate.table import EMPTY, SCHEMA
 from goku_core.curate.validation import validate
 from goku_core.pipeline.commit import Workspace
@@ -144,7 +144,7 @@ def test_the_page_shows_what_failed_first(tmp_path: Path) -> None:
     bad = table(3, motion=50.0)
     with pytest.raises(GokuError):
         validate(bad, Request(), tmp_path / "validation.json", 3)
-    write_page(tmp_path / "validation.json", tmp_path / "page.html")
+    write_validation_page(tmp_path / "validation.json", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.index("NOT MET") < page.index('"yes"') and "column values to be between" in page
     assert "http" not in page and f"{0:064x}:0-60" in page

@@ -16,7 +16,9 @@ VERDICT = ("clip_id", "outcome", "filter", "tier", "score", "threshold", "messag
 
 
 def curated(workspace: Path, request: Request, name: str) -> list[dict]:
-    request = request.model_copy(update={"previews": request.previews.model_copy(update={"frames": 0, "clips": 0})})
+    request = request.model_copy(
+        update={"previews": request.previews.model_copy(update={"frames": 0, "clips": 0, "rejected_clips": 0})}
+    )
     context = Context(workspace=workspace, staging=workspace / name, scratch=workspace / "scratch", cores=1)
     run(request, context)
     return pq.read_table(context.staging / "data/clips.parquet").to_pylist()

@@ -26,8 +26,8 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.executor import execute
 from goku_core.pipeline.line import Cell
 
-OUTPUTS = ("data/clips.parquet", "data/transcoded", "reports/curation")
-NOTHING = {"previews": {"frames": 0, "clips": 0}}
+OUTPUTS = ("data/clips.parquet", "data/transcoded", "reports/curation", "reports/curation.html")
+NOTHING = {"previews": {"frames": 0, "clips": 0, "rejected_clips": 0}}
 
 
 def ground(seed: int) -> np.ndarray:
