@@ -16,6 +16,8 @@ COMMANDS = {
     "status": ("goku_core.cli_run", "status"),
     "lineage": ("goku_core.cli_run", "lineage"),
     "report": ("goku_core.cli_run", "report"),
+    "curate": ("goku_core.cli_curate", "curate"),
+    "dataset": ("goku_core.cli_dataset", "dataset"),
     "params": ("goku_core.cli_params", "params"),
     "latents": ("goku_core.cli_latents", "latents"),
     "bench": ("goku_core.cli_bench", "bench"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.measuring import peer
+from benchmarks.measuring import footage, peer
 from goku_core.cli import app
 from goku_core.cli_bench import benchmarks_folder, listed
 from goku_core.pipeline.errors import GokuError
@@ -55,7 +55,7 @@ def recomputed_ratio(rows: list[dict], ratio: dict) -> list[float]:
 
 
 def test_every_benchmark_is_tested_here():
-    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, "fuzz", "prescreen"}
+    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, "fuzz", "prescreen", "dedup"}
 
 
 @pytest.mark.parametrize("name", TIMED)
@@ -71,6 +71,21 @@ def test_both_sides_run_and_the_ratio_is_that_of_their_seconds(tiny_result, name
         assert (ratio["low"], ratio["high"], ratio["repeats"]) == (min(each), max(each), len(each))
     for row in found["rows"]:
         assert row["median_s"] == pytest.approx(statistics.median(row["seconds"])) and min(row["seconds"]) > 0
+
+
+def test_dedup_counts_recall_and_precision_by_hand(tiny_result):
+    """At tiny size every rule is judged on the same clips, and the search agrees with all pairs (or the run ends)."""
+    found = json.loads(tiny_result("dedup").read_text())
+    rules = [row for row in found["rows"] if "precision" in row]
+    assert [row["side"] for row in rules] == ["goku", "ImageHash, middle frame", "former rule"]
+    for row in rules:
+        planted = [row[kind] for kind in footage.PLANTED]
+        assert row["recall of planted"] == pytest.approx(statistics.mean(planted))
+        assert 0 < row["precision"] <= 1 and {round(3 * share, 6) for share in planted} <= {0, 1, 2, 3}
+    assert rules[0]["recall of planted"] >= rules[2]["recall of planted"]
+    for ratio in found["ratios"]:
+        assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))
+    assert any("precision" in note and "target" in note for note in found["notes"])
 
 
 @pytest.mark.parametrize("name", ["attention", "block", "step"])

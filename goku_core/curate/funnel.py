@@ -5,6 +5,8 @@ in = kept + rejected + failed, at every step: a file or clip is never lost, and 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,16 +17,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
-from goku_core.curate import duplicates, proxies, tiers
+from goku_core.curate import proxies
 from goku_core.curate.captions import step as captions
+from goku_core.curate.checks import drift
+from goku_core.curate.checks.conservation import Conservation
+from goku_core.curate.checks.page import write_validation_page
+from goku_core.curate.decide import decide
 from goku_core.curate.gallery import write_gallery
-from goku_core.curate.gate import Verdict
 from goku_core.curate.models import step as models
 from goku_core.curate.page import write_page
 from goku_core.curate.request import Request
 from goku_core.curate.summary import write_summary
-from goku_core.curate.survey import rejected
-from goku_core.curate.table import EMPTY, SCHEMA, clip_id
+from goku_core.curate.table import EMPTY, SCHEMA, clip_id, table_of
 from goku_core.curate.taxonomy import step as taxonomy
 from goku_core.curate.taxonomy.balance import balance
 from goku_core.curate.validation import validate
@@ -43,11 +47,16 @@ PAGE = "reports/curation.html"
 PROXIES = "proxies"  # below scratch: sampled frames for models and captioners
 OPERATOR = "goku_core.curate.survey:survey"
 BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
+VERSION_DIGITS = 12
+ACCEPT_DRIFT = (
+    "GOKU_ACCEPT_DRIFT"  # not a parameter: it changes no output, and must not make finished work count as undone
+)
 
 
 class Report(BaseModel):
     """What curation did, in numbers."""
 
+    version: str = Field(description="name of the published table: the start of its SHA-256")
     sources: int = Field(description="raw files that were surveyed")
     clips: int = Field(
         description="rows of clips.parquet: candidate clips, pictures, and files that never became clips"
@@ -74,16 +83,23 @@ def curate(request: Request, context: Context) -> Report:
     sampled = context.scratch / PROXIES  # frames that the survey left for scorers, captioners and classifiers
     rows = _survey(raw, request, context)
     survey_seconds = time.monotonic() - started
+    conservation = Conservation(raw["media_id"].to_pylist())
+    conservation.note("survey", rows)
     models.score(rows, request, context, sampled)
-    _judge(rows, request)
+    # As the table stores them: else a score that lies on a threshold could be decided otherwise by whoever reads it there.
+    rows = decide(table_of(rows).to_pylist(), request)
+    conservation.note("decide", rows)
     captions.caption(rows, raw, request, context, sampled)
     taxonomy.label(rows, request, context, sampled)
+    conservation.note("caption", rows)
     rows = balance(rows, request)
-    _conserve(raw, rows)
-    schema = models.described(SCHEMA, request, context)
-    table = pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=schema)
-    validate(table, request, folder / "validation.json", raw.num_rows)
+    conservation.note("balance", rows)
+    table = table_of(rows, models.described(SCHEMA, request, context))
+    moved = _drift(table, request, context)
+    validate(table, request, folder / "validation.json", raw.num_rows, conservation.steps, moved)
+    write_validation_page(folder / "validation.json", folder / "validation.html")
     pq.write_table(table, context.output(CLIP_TABLE), compression="zstd")
+    version = hashlib.sha256(context.output(CLIP_TABLE).read_bytes()).hexdigest()[:VERSION_DIGITS]
 
     def locate(uri: str) -> Path:
         return context.staging / uri if uri.startswith(f"{TRANSCODED}/") else context.input(uri)
@@ -91,11 +107,11 @@ def curate(request: Request, context: Context) -> Report:
     examples = write_gallery(rows, folder, request, locate)
     write_summary(rows, raw.num_rows, request, examples, folder / "funnel.json")
     write_page(rows, request, examples, folder / "funnel.json", context.output(PAGE))
-    report = _report(rows, raw.num_rows, survey_seconds, time.monotonic() - started)
+    report = _report(version, rows, raw.num_rows, survey_seconds, time.monotonic() - started)
     numbers = {"sources": report.sources, "clips": report.clips, "kept": report.kept}
     context.tracker.log_metrics({f"curate/{name}": float(value) for name, value in numbers.items()})
     context.say(
-        f"curate: {report.sources} files, {report.clips} candidates: {report.kept} kept "
+        f"curate: version {version}: {report.sources} files, {report.clips} candidates: {report.kept} kept "
         f"({report.kept_videos} clips, {report.kept_images} pictures), {sum(report.rejected.values())} rejected, "
         f"{sum(report.failed.values())} failed"
     )
@@ -158,28 +174,24 @@ def _publish_copies(rows: list[dict[str, Any]], copies: Path, output: Path) -> N
         link(copies / name, output / name)
 
 
-def _judge(rows: list[dict[str, Any]], request: Request) -> None:
-    for index, row in enumerate(rows):
-        if row["outcome"] == "kept":
-            tier = tiers.assign(row, request)
-            rows[index] = rejected(row, tier) if isinstance(tier, Verdict) else row | {"tier": tier}
-    for duplicate in duplicates.find(rows, request.dedup):
-        rows[duplicate.row] = rejected(rows[duplicate.row], duplicate.verdict)
+def _drift(table: pa.Table, request: Request, context: Context) -> list[drift.Distance]:
+    """Distance from the version before; nothing where there is none, or where this one is accepted as it is."""
+    if os.environ.get(ACCEPT_DRIFT) or request.drift.max_distance >= 1:
+        return []
+    media = set(pc.unique(table["media_id"]).to_pylist())
+    before = drift.previous(context.workspace, context.fingerprint, media, request.drift.min_rows)
+    if before is None or pc.sum(pc.equal(table["outcome"], "kept")).as_py() < request.drift.min_rows:
+        return []
+    found = drift.distances(before[1], table)
+    context.tracker.log_metrics({f"curate/drift/{one.column}": one.distance for one in found})
+    return found
 
 
-def _conserve(raw: pa.Table, rows: list[dict[str, Any]]) -> None:
-    """Every source has a row, and no row comes from nowhere."""
-    given, found = set(raw["media_id"].to_pylist()), {row["media_id"] for row in rows}
-    if lost := sorted(given - found):
-        raise GokuError(f"curate lost {len(lost)} of {len(given)} files, the first is {lost[0]}; run it again")
-    if strange := sorted(found - given):
-        raise GokuError(f"curate has rows of {len(strange)} media that were never collected, the first is {strange[0]}")
-
-
-def _report(rows: list[dict[str, Any]], sources: int, survey_seconds: float, seconds: float) -> Report:
+def _report(version: str, rows: list[dict[str, Any]], sources: int, survey_seconds: float, seconds: float) -> Report:
     kept = [row for row in rows if row["outcome"] == "kept"]
     videos = [row for row in kept if row["kind"] == "video"]
     return Report(
+        version=version,
         sources=sources,
         clips=len(rows),
         kept=len(kept),

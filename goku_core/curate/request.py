@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goku_core.curate.captions.request import Captions
+from goku_core.curate.checks.request import Drift
+from goku_core.curate.duplicates.request import Dedup
 from goku_core.curate.models.request import Models
 from goku_core.curate.taxonomy.request import Balance, Taxonomy
 
@@ -184,26 +186,6 @@ class Refine(BaseModel):
         return self.dinov2_min if side < 720 else self.dinov2_min_720p
 
 
-class Dedup(BaseModel):
-    """Near-duplicates (paper section 4.4: perceptual hash; type and distance unknown). Both bounds must hold."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_hamming: int = Field(
-        default=6,
-        ge=-1,
-        le=64,
-        description="bits of 64 in which two hashes may differ; -1 switches it off (our choice)",
-    )
-    max_color: int = Field(
-        default=10,
-        ge=0,
-        le=255,
-        description="levels of 255 by which any of the 8x8 tile means may differ (our choice: copies stay below 4, "
-        "different scenes above 20)",
-    )
-
-
 class Previews(BaseModel):
     """What is written for people to look at."""
 
@@ -256,6 +238,7 @@ class Request(BaseModel):
     captions: Captions = Field(default_factory=Captions, description="who describes clips and pictures (section 4.6)")
     taxonomy: Taxonomy = Field(default_factory=Taxonomy, description="what a clip is about (paper section 4.4)")
     balance: Balance = Field(default_factory=Balance, description="shares of sub-classes (paper section 4.4)")
+    drift: Drift = Field(default_factory=Drift, description="distance from the version before")
     previews: Previews = Field(default_factory=Previews, description="examples for the report")
     timeout_seconds: float = Field(default=600.0, gt=0, description="a file that takes longer is a failure, s")
     memory_gigabytes: float = Field(default=4.0, gt=0.5, description="a file that needs more is a failure, GiB")

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from goku_core.curate.decide import rejected
 from goku_core.curate.gate import Verdict, judge
 from goku_core.curate.prescreen import screen
 from goku_core.curate.proxies import LONG_SIDE, ProxyWriter
@@ -104,18 +105,6 @@ def survey_file(
             source |= {"width": info.width // 2 * 2, "height": info.height // 2 * 2}  # 4:2:0 needs even sides
             source |= {"time_base_num": TIME_BASE.numerator, "time_base_den": TIME_BASE.denominator}
         return _video_rows(frames, source, info, request, writer)
-
-
-def rejected(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """The row with a verdict against it."""
-    return row | {
-        "outcome": "rejected",
-        "tier": None,
-        "filter": verdict.filter,
-        "score": verdict.score,
-        "threshold": verdict.threshold,
-        "message": verdict.message,
-    }
 
 
 def _ended(source: dict[str, Any], outcome: str, reason: str, message: str) -> dict[str, Any]:
@@ -235,6 +224,4 @@ def _scores(samples: list[_Sample], request: Request) -> dict[str, Any]:
         "sharpness": sharp,
         "exposure": exposed,
         "quality_heuristic": picture.heuristic(sharp, exposed),
-        "phash": resemblance.perceptual_hash(low[middle]),
-        "signature": b"".join(resemblance.signature(low[index]) for index in (first, middle, last)),
-    }
+    } | resemblance.look([low.get(index) if index in low else sample.low() for index, sample in enumerate(samples)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pyarrow as pa
 
 from goku_core.curate.scores import motion
@@ -53,7 +56,7 @@ SCHEMA = pa.schema(
             height_px="256",
         ),
         _field("clip_embedding", pa.list_(_SHORT), "CLIP, mean of sampled frames, unit length; null where it is off"),
-        _field("phash", _TEXT, "64-bit perceptual hash of the middle frame, 16 hexadecimal digits"),
+        _field("phash", _TEXT, "64-bit perceptual hash of the mean frame, 16 hexadecimal digits"),
         _field("caption", _TEXT, "plain caption, empty where there is none", nullable=False),
         _field("caption_source", _TEXT, "who wrote it: sidecar, keyframes, clip, merge; or none", nullable=False),
         _field(
@@ -70,11 +73,12 @@ SCHEMA = pa.schema(
         _field("score", _REAL, "what the filter measured"),
         _field("threshold", _REAL, "what the filter demands"),
         _field("message", _TEXT, "the reason in words; null when kept"),
+        _field("signature", pa.binary(), "what near-duplicates are told by, see scores/resemblance.py; 0.1 kB a frame"),
     ]
 )
 
-# What the survey of one file returns: the same columns and what only deduplication needs.
-SURVEY_SCHEMA = SCHEMA.append(pa.field("signature", pa.binary()))
+# What the survey of one file returns; the later steps fill in theirs.
+SURVEY_SCHEMA = SCHEMA
 
 EMPTY: dict[str, object] = dict.fromkeys(SURVEY_SCHEMA.names) | {
     "start_pts": 0,
@@ -85,6 +89,11 @@ EMPTY: dict[str, object] = dict.fromkeys(SURVEY_SCHEMA.names) | {
     "repeats": 1,
     "outcome": "kept",
 }
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Rows as a table of `SCHEMA`, or of it with other words about its columns; other keys are dropped."""
+    return pa.Table.from_pylist([{name: row[name] for name in SCHEMA.names} for row in rows], schema=schema)
 
 
 def clip_id(media_id: str, start_pts: int, end_pts: int) -> str:

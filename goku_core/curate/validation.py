@@ -8,35 +8,106 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from goku_core.curate.checks.drift import Distance
 from goku_core.curate.models.request import COLUMNS
 from goku_core.curate.request import Request
 from goku_core.curate.table import OUTCOMES
 from goku_core.pipeline.errors import GokuError
 
 MOST_IDS = 5  # offending clips named per expectation
+MOST_LINES = 12  # of the message
+PAYLOAD = ["signature"]  # bytes that no expectation is about
 
 
-def validate(table: pa.Table, request: Request, path: Path, sources: int | None = None) -> None:
-    """Checks the table and writes the result to ``path`` (JSON).
+def validate(
+    table: pa.Table,
+    request: Request,
+    path: Path,
+    sources: int | None = None,
+    steps: Sequence[Mapping[str, Any]] = (),
+    drift: Sequence[Distance] = (),
+) -> None:
+    """Checks the table, the steps that led to it and its distance from the version before; writes the result (JSON).
 
-    sources: how many media the table must speak of. Raises `GokuError` naming the offending clips.
+    sources  how many media the table must speak of
+    steps    those of `checks.conservation.Conservation`
+    drift    those of `checks.drift.distances`. Written only where they are too large: a published file must not depend on
+             what was published before it
+    Raises `GokuError` naming the offending clips.
     """
-    results = _run(table, _expectations(request, sources))
+    results = _run(table.drop_columns(PAYLOAD), _expectations(request, sources), "clips", "clip_id")
+    if steps:
+        results += _with_ids(_run(_steps(steps), _of_steps(), "steps", "step"), {s["step"]: s["ids"] for s in steps})
+    if drift:
+        known = {one.column: list(one.clips) for one in drift}
+        found = _with_ids(_run(_distances(drift), _of_drift(request), "drift", "column"), known)
+        results += [result for result in found if not result["success"]]
     failed = [result for result in results if not result["success"]]
     summary = {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results}
+    summary |= {"steps": [dict(step) for step in steps]}
     path.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if failed:
-        first = next((result for result in failed if result["clips"]), failed[0])
-        where = f"; clips: {', '.join(first['clips'])}" if first["clips"] else ""
-        raise GokuError(
-            f"clips.parquet fails {len(failed)} of {len(results)} expectations. {first['expectation']} on "
-            f"{first['arguments']}: {first['unexpected']} rows{where}. All results: {path.name}"
+        raise GokuError(_told(failed, len(results), drift))
+
+
+def _told(failed: list[dict[str, Any]], expectations: int, drift: Sequence[Distance]) -> str:
+    ordered = sorted(failed, key=lambda result: not result["clips"])
+    lines = [f"clips.parquet fails {len(failed)} of {expectations} expectations. {_line(ordered[0])}"]
+    lines += [_line(result) for result in ordered[1:MOST_LINES]]
+    if any(result["batch"] == "drift" for result in failed):
+        grown = {
+            one.column: f"{one.column} lies {one.distance:.2f} from the version before (most in: {one.grown})"
+            for one in drift
+        }
+        lines += [grown[name] for result in failed if result["batch"] == "drift" for name in result["where"]]
+        lines.append(
+            "Is that meant? Then set GOKU_ACCEPT_DRIFT=1 for this run, or raise curate.drift.max_distance. "
+            "`goku dataset diff` compares published versions."
         )
+    return "\n".join([*lines, "Nothing was published."])
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    where = f"; clips: {', '.join(result['clips'])}" if result["clips"] else ""
+    place = "" if result["batch"] == "clips" else f" ({result['batch']}: {', '.join(result['where'])})"
+    return f"{result['expectation']} on {result['arguments']}{place}: {result['unexpected']} rows{where}."
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> pa.Table:
+    rows = [{name: step[name] for name in step if name != "ids"} for step in steps]
+    return pa.Table.from_pylist([row | {"accounted": row["kept"] + row["rejected"] + row["failed"]} for row in rows])
+
+
+def _of_steps() -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    none = {"min_value": 0, "max_value": 0}
+    zero = [gxe.ExpectColumnValuesToBeBetween(column=column, **none) for column in ("lost", "strange", "twice")]
+    return [*zero, gxe.ExpectColumnPairValuesToBeEqual(column_A="rows", column_B="accounted")]
+
+
+def _distances(drift: Sequence[Distance]) -> pa.Table:
+    return pa.Table.from_pylist([{name: asdict(one)[name] for name in ("column", "distance")} for one in drift])
+
+
+def _of_drift(request: Request) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    return [gxe.ExpectColumnValuesToBeBetween(column="distance", max_value=request.drift.max_distance)]
+
+
+def _with_ids(results: list[dict[str, Any]], ids: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Where the rows of a batch are steps or columns: the clips behind those that were not as expected."""
+    return [
+        result | {"clips": [clip for name in result["where"] for clip in ids[name]][:MOST_IDS]} for result in results
+    ]
 
 
 def _expectations(request: Request, sources: int | None) -> list[Any]:
@@ -106,38 +177,42 @@ def _of_kept(request: Request) -> list[Any]:
     return expectations
 
 
-def _run(table: pa.Table, expectations: list[Any]) -> list[dict[str, Any]]:
+def _run(table: pa.Table, expectations: list[Any], name: str, index: str) -> list[dict[str, Any]]:
+    """Results of one batch. index: the column that names a row."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    suite = context.suites.add(gx.ExpectationSuite(name="clips"))
+    suite = context.suites.add(gx.ExpectationSuite(name=name))
     for expectation in expectations:
         suite.add_expectation(expectation)
-    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("clips")
+    asset = context.data_sources.add_pandas("memory").add_dataframe_asset(name)
     batch = asset.add_batch_definition_whole_dataframe("all")
-    definition = gx.ValidationDefinition(data=batch, suite=suite, name="clips")
-    form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["clip_id"]}
+    definition = gx.ValidationDefinition(data=batch, suite=suite, name=name)
+    form = {"result_format": "COMPLETE", "unexpected_index_column_names": [index]}
     outcome = context.validation_definitions.add(definition).run(
         batch_parameters={"dataframe": table.to_pandas()}, result_format=form
     )
     # The order of results is not that of the suite, and ids and times differ from run to run.
-    return sorted((_plain(result) for result in outcome.to_json_dict()["results"]), key=json.dumps)
+    found = [_plain(result, index) | {"batch": name} for result in outcome.to_json_dict()["results"]]
+    return sorted(found, key=json.dumps)
 
 
-def _plain(result: dict[str, Any]) -> dict[str, Any]:
+def _plain(result: dict[str, Any], index: str) -> dict[str, Any]:
     config, found = result["expectation_config"], result["result"]
     arguments = {k: v for k, v in config["kwargs"].items() if k not in ("batch_id", "condition_parser")}
     if isinstance(condition := arguments.get("row_condition"), dict):
         arguments["row_condition"] = condition.get("pass_through_filter", condition)
     rows = found.get("unexpected_index_list") or []
     problem = result["exception_info"].get("exception_message")
+    names = sorted({str(row[index]) for row in rows if isinstance(row, dict)})[:MOST_IDS]
     return {
         "expectation": config["type"],
         "arguments": arguments,
         "success": bool(result["success"]),
         "unexpected": int(found.get("unexpected_count") or 0),
-        "clips": sorted({str(row["clip_id"]) for row in rows if isinstance(row, dict)})[:MOST_IDS],
+        "where": names,
+        "clips": names,
     } | ({"error": str(problem)} if problem else {})

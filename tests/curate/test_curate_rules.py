@@ -5,7 +5,6 @@ import subprocess
 import sys
 from fractions import Fraction
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -13,10 +12,8 @@ from pydantic import ValidationError
 import goku_core.curate
 from goku_core.curate import Request
 from goku_core.curate.captions import caption_of, training_text
-from goku_core.curate.duplicates import find
-from goku_core.curate.funnel import _conserve
 from goku_core.curate.gate import Verdict, judge
-from goku_core.curate.request import Dedup, Gate
+from goku_core.curate.request import Gate
 from goku_core.curate.table import EMPTY, SCHEMA
 from goku_core.curate.tiers import assign
 from goku_core.curate.validation import validate
@@ -106,32 +103,6 @@ def test_the_verdict_of_the_most_lenient_tier_is_given() -> None:
         assert isinstance(verdict, Verdict) and (verdict.filter, verdict.threshold) == (name, threshold)
 
 
-def look(name: str, quality: float, color: int, kind: str = "image", phash: str = "0" * 16) -> dict:
-    row = {"clip_id": name, "quality_heuristic": quality, "kind": kind, "outcome": "kept", "phash": phash}
-    return row | {"signature": np.full(192, color, np.uint8).tobytes()}
-
-
-def test_the_best_of_each_group_stays() -> None:
-    rows = [look("a", 1, 100), look("b", 3, 104), look("c", 3, 103), look("d", 9, 160), look("e", 5, 100, "video")]
-    gone = {rows[duplicate.row]["clip_id"]: duplicate.verdict for duplicate in find(rows, Dedup())}
-    assert gone.keys() == {"a", "c"}  # b wins the tie by its id; d is another colour; e is another kind
-    assert "b" in gone["a"].message and gone["a"].filter == "near_duplicate"
-    assert find(rows, Dedup(max_hamming=-1)) == []
-
-
-def test_a_chain_of_likeness_keeps_both_ends() -> None:
-    """a ~ b ~ c, but a and c differ: with b the best both go, with b the worst only b goes."""
-    first = [look("a", 1, 100), look("b", 9, 108), look("c", 1, 116)]
-    assert [duplicate.row for duplicate in find(first, Dedup())] == [0, 2]
-    second = [look("a", 5, 100), look("b", 1, 108), look("c", 5, 116)]
-    assert [duplicate.row for duplicate in find(second, Dedup())] == [1]
-
-
-def test_both_signs_of_likeness_are_needed() -> None:
-    rows = [look("a", 1, 100), look("b", 2, 100, phash="f" * 16)]
-    assert find(rows, Dedup()) == []
-
-
 def test_captions_follow_the_span() -> None:
     timed = [{"start": 0, "end": 4, "text": "first"}, {"start": 4, "end": 9, "text": " second "}]
     assert caption_of(0, 5, "whole", timed) == "first"
@@ -193,15 +164,6 @@ def test_validation_names_the_offending_clips(tmp_path) -> None:
     assert failed["expect_column_values_to_be_between", "ocr_coverage"] == ["c4"]
     assert failed["expect_column_values_to_be_unique", "clip_id"] == ["c0"]
     assert ("expect_column_unique_value_count_to_be_between", "media_id") in failed
-
-
-def test_a_row_is_never_lost() -> None:
-    raw = pa.table({"media_id": ["a", "b"]})
-    _conserve(raw, [{"media_id": "a"}, {"media_id": "b"}, {"media_id": "b"}])
-    with pytest.raises(GokuError, match="lost 1 of 2"):
-        _conserve(raw, [{"media_id": "a"}])
-    with pytest.raises(GokuError, match="never collected"):
-        _conserve(raw, [{"media_id": "a"}, {"media_id": "b"}, {"media_id": "c"}])
 
 
 def test_importing_the_room_is_cheap() -> None:

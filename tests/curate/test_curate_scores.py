@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from goku_core.curate.scores import picture, resemblance
+from goku_core.curate.scores import picture
 from goku_core.curate.scores.motion import MotionMeter
 from goku_core.curate.scores.text import text_meter
 from goku_core.curate.spans import SpanRecorder
@@ -90,31 +90,6 @@ def test_text_coverage_is_an_area() -> None:
     (width, height), _ = cv2.getTextSize("HELLO", 0, 4, 10)
     assert text_meter().coverage(image, 0.01) == pytest.approx(width * height / image[..., 0].size, rel=0.5)
     assert text_meter().coverage(np.full((480, 854, 3), 120, np.uint8), 0.01) == 0
-
-
-def test_copies_are_near_and_different_scenes_are_not() -> None:
-    pictures = [scene(seed) for seed in range(240)]
-    hashes = [resemblance.perceptual_hash(image) for image in pictures]
-    colors = np.stack([np.frombuffer(resemblance.signature(image), np.uint8) for image in pictures])
-
-    def near(name: str, color: np.ndarray, other: int) -> bool:
-        bits = resemblance.hash_distance(name, hashes[other])
-        return bits <= 6 and resemblance.color_distance(color, colors[other]) <= 10
-
-    merged = [(a, b) for a in range(240) for b in range(a) if near(hashes[a], colors[a], b)]
-    assert merged == []
-    for seed in range(60):
-        larger = cv2.resize(pictures[seed], (1280, 720), interpolation=cv2.INTER_CUBIC)
-        for copy in (jpeg(pictures[seed], 60), jpeg(larger, 75)):
-            color = np.frombuffer(resemblance.signature(copy), np.uint8)
-            assert near(resemblance.perceptual_hash(copy), color, seed), seed
-
-
-def test_a_color_makes_a_difference() -> None:
-    ground = np.full((480, 854, 3), 130, np.uint8)
-    red, green = (cv2.circle(ground.copy(), (427, 240), 100, c, -1) for c in ((210, 30, 30), (30, 140, 30)))
-    first, second = (np.frombuffer(resemblance.signature(image), np.uint8) for image in (red, green))
-    assert resemblance.color_distance(first, second) > 60
 
 
 def test_sharpness_exposure_and_heuristic(painter) -> None:
