@@ -122,7 +122,7 @@ def test_a_color_makes_a_difference() -> None:
     ground = np.full((240, 428, 3), 130, np.uint8)
     red, green = (cv2.circle(ground.copy(), (214, 120), 50, c, -1) for c in ((210, 30, 30), (30, 140, 30)))
     assert gone([row("red", [red]), row("green", [green])]) == {}
-    assert gone([row("red", [red]), row("green", [green])], Dedup(max_color=255, max_difference=9)) != {}
+    assert gone([row("red", [red]), row("green", [green])], Dedup(max_color=255, max_difference=9, max_peak=9)) != {}
 
 
 def test_the_best_stays_and_kinds_are_not_compared() -> None:

@@ -37,7 +37,8 @@ def find(rows: Sequence[Mapping[str, Any]], bounds: Dedup) -> list[Duplicate]:
         return []
     found: list[Duplicate] = []
     for order in ranked(rows):
-        for position, (better, bits) in better_ones(Looks([rows[i] for i in order]), bounds).items():
+        own = bounds.of(rows[order[0]]["kind"]) if order else bounds
+        for position, (better, bits) in better_ones(Looks([rows[i] for i in order]), own).items():
             text = f"{LOOKS_LIKE}{rows[order[better]]['clip_id']}, which is at least as good ({bits} of 64 bits differ)"
             verdict = Verdict("near_duplicate", float(bits), float(bounds.max_hamming), text)
             found.append(Duplicate(order[position], verdict))

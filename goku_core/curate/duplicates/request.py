@@ -23,6 +23,20 @@ class Semantic(BaseModel):
     iterations: int = Field(default=20, ge=1, description="rounds of k-means at most (our choice)")
 
 
+class Stills(BaseModel):
+    """Bounds for pictures. One frame says less than many: what tells two shapes on a plain ground apart is smaller."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_difference: float = Field(
+        default=0.08, ge=0, description="as above (our choice: re-encoded and scaled pictures stay below 0.03)"
+    )
+    max_peak: float = Field(default=0.4, ge=0, description="as above (our choice: such copies stay below 0.11)")
+    max_color: float = Field(
+        default=1.0, ge=0, le=255, description="as above, levels of 255 (our choice: such copies stay below 1)"
+    )
+
+
 class Dedup(BaseModel):
     """Near-duplicates (paper section 4.4: perceptual hash; type and distance unknown). All bounds must hold."""
 
@@ -41,10 +55,10 @@ class Dedup(BaseModel):
         "0.25, other scenes above 0.45)",
     )
     max_peak: float = Field(
-        default=0.85,
+        default=0.55,
         ge=0,
         description="the same of the tile that differs most, over the clip; tells shapes on plain grounds apart (our "
-        "choice: copies stay below 0.8)",
+        "choice: re-encoded, scaled and cropped copies stay below 0.35)",
     )
     max_movement: float = Field(
         default=0.42,
@@ -59,4 +73,9 @@ class Dedup(BaseModel):
         description="levels of 255 by which colours of 4x4 tiles differ in the mean (our choice: re-encoded, scaled and "
         "cropped copies stay below 1.6, much brighter ones below 3.3)",
     )
+    pictures: Stills = Field(default_factory=Stills, description="closer bounds for pictures, which have one frame")
     semantic: Semantic = Field(default_factory=Semantic, description="clips of the same meaning")
+
+    def of(self, kind: str) -> Dedup:
+        """The bounds for "video" or "image"."""
+        return self if kind == "video" else self.model_copy(update=self.pictures.model_dump())
