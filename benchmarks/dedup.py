@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> Result:
     clips = list(_clips(places, result))
     looks = Looks([{"clip_id": str(i)} | look(clip.samples) for i, clip in enumerate(clips)])
     _accuracy(result, clips, looks)
+    del clips  # gigabytes of frames
     sizes = options.clips or ([300] if options.small else [10_000] if few else [10_000, 100_000, 1_000_000])
     for size in sizes:
         _search(result, looks.hashes, size, 1 if few else options.repeats or 1)

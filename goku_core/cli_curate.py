@@ -33,7 +33,7 @@ def curate(
     """
     from goku_core import config
     from goku_core.curate import Request
-    from goku_core.curate.what_if import ask, parse
+    from goku_core.curate.what_if import ANSWERED, ask, parse
     from goku_core.dataset import versions
 
     if not what_if:
@@ -53,12 +53,15 @@ def curate(
         typer.echo(json.dumps(facts, ensure_ascii=False))
         return
     _print(answer, published.id, examples)
-    if edited:
-        names = ", ".join(edited)
-        typer.echo(
-            f"note: params.yaml has been changed since this version was made ({names}); that is in `after` too.",
-            err=True,
-        )
+    counted = [key for key in edited if key.startswith(ANSWERED)]
+    for names, said in (
+        (counted, "that is in `after` too"),
+        ([k for k in edited if k not in counted], "that is not in `after`"),
+    ):
+        if names:
+            typer.echo(
+                f"note: changed in params.yaml since this version was made: {', '.join(names)}; {said}.", err=True
+            )
 
 
 def _edited(before: object, now: object) -> dict[str, list[object]]:
@@ -88,6 +91,7 @@ def _print(answer: Answer, version: str, examples: int) -> None:
         ("goes out", answer.goes_out),
         ("other tier", answer.other_tier),
         ("uncertain: text this small was not read when the version was made, and counts as text here", answer.unread),
+        ("uncertain: models have not captioned or labelled these yet, and balance counts labels", answer.unlabelled),
     ):
         if rows:
             typer.echo(f"\n{heading}: {len(rows)}")

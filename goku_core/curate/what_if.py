@@ -54,6 +54,8 @@ class Answer:
     goes_out          rows kept only before it, with the verdict against them
     other_tier        rows kept by both, in another tier
     unread            rows whose text was never read so closely, so that their new verdict may be too strict
+    unlabelled        rows that pass only now, whose captions or labels a model would have to make first: balance, which
+                      counts labels, may turn out otherwise
     """
 
     changes: dict[str, tuple[Any, Any]]
@@ -63,6 +65,7 @@ class Answer:
     goes_out: list[Row]
     other_tier: list[Row]
     unread: list[Row]
+    unlabelled: list[Row]
 
     def as_json(self, examples: int) -> dict[str, Any]:
         def some(rows: Sequence[Row]) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class Answer:
             "goes_out": some(self.goes_out),
             "other_tier": some(self.other_tier),
             "unread": some(self.unread),
+            "unlabelled": some(self.unlabelled),
         }
 
 
@@ -90,7 +94,8 @@ def ask(rows: Sequence[Row], made_with: Request, request: Request, changes: Mapp
     """
     _refuse_unanswerable(rows, request, changes)
     new = changed(request, changes)
-    after = balance(decide(rows, new), new)
+    passing = decide(rows, new)
+    after = balance(passing, new)
     pairs = list(zip(rows, after, strict=True))
     # Boxes no larger than this were not read (`scores.text`): below it they count as text although they may be none.
     read, wanted = _strictest(made_with), _strictest(new)
@@ -102,7 +107,20 @@ def ask(rows: Sequence[Row], made_with: Request, request: Request, changes: Mapp
         goes_out=[b for a, b in pairs if a["outcome"] == "kept" and b["outcome"] != "kept"],
         other_tier=[b for a, b in pairs if a["outcome"] == b["outcome"] == "kept" and a["tier"] != b["tier"]],
         unread=[b for b in after if measured(b) and wanted < (b["ocr_coverage"] or 0.0) <= read],
+        unlabelled=_unlabelled(rows, passing, new),
     )
+
+
+def _unlabelled(rows: Sequence[Row], passing: Sequence[Row], request: Request) -> list[Row]:
+    """Models are asked about rows that pass, so those that did not pass before were never shown to them."""
+    by_models = bool(request.captions.configured) or request.taxonomy.classifier == "clip"
+    if (
+        not by_models
+        or sum(1 for row in passing if row["outcome"] == "kept" and row["label"]) < request.balance.least_labelled
+    ):
+        return []
+    pairs = zip(rows, passing, strict=True)
+    return [b for a, b in pairs if b["outcome"] == "kept" and a["outcome"] != "kept" and a["filter"] != "balance"]
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

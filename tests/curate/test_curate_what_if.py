@@ -110,3 +110,16 @@ def test_text_that_was_never_read_is_said_to_be_uncertain(table: list[dict]) -> 
     answer = ask(rows, Request(), Request(), parse(["ocr=0.005"], Request()))
     assert [row["clip_id"] for row in answer.unread] == [kept["clip_id"]]
     assert ask(rows, Request(), Request(), parse(["ocr=0.01"], Request())).unread == []
+
+
+def test_clips_that_no_model_has_labelled_are_said_to_be_uncertain(table: list[dict]) -> None:
+    """They matter where balance counts labels, and only where models make captions or labels."""
+    rows = [row | {"label": "forest", "primary": "scenery"} if row["outcome"] == "kept" else dict(row) for row in table]
+    clip = {"taxonomy": {"classifier": "clip", "weights": "x"}}
+    request, words, large = (
+        Request(balance={"least_labelled": least}, **other) for least, other in ((1, clip), (1, {}), (100, clip))
+    )
+    changes = parse(["ocr=0.5"], request)
+    answer = ask(rows, request, request, changes)
+    assert {row["clip_id"] for row in answer.unlabelled} == {row["clip_id"] for row in answer.comes_in} != set()
+    assert ask(rows, words, words, changes).unlabelled == ask(rows, large, large, changes).unlabelled == []
