@@ -92,7 +92,8 @@ class SpanRecorder:
             if self._due(frame.pts, REFINE_SPACING):
                 self._seconds.append(frame.pts)
         if flow:
-            self._add_flow(self._samples[-1] if self._samples and self._samples[-1].pts == frame.pts else frame)
+            sampled = self._samples[-1] if self._samples and self._samples[-1].pts == frame.pts else frame
+            self._add_flow(sampled, frame.size)
         self._changes.append((frame.pts, change))
         self._last, self._previous = frame.pts, frame
 
@@ -136,9 +137,12 @@ class SpanRecorder:
         early, late = ((moment - self._origin) * step.denominator // step.numerator for moment in (self._last, pts))
         return late > early
 
-    def _add_flow(self, frame: Frame) -> None:
-        """Every other due frame begins a pair, the one after it ends it: what is measured is the pair, half of the time."""
-        height, width = frame.size
+    def _add_flow(self, frame: Frame, shown: tuple[int, int]) -> None:
+        """Every other due frame begins a pair, the one after it ends it: what is measured is the pair, half of the time.
+
+        frame: the one due or a smaller copy of it, whose sides are rounded; ``shown`` is the size of the frame itself.
+        """
+        height, width = shown
         luma = frame.grey(motion.HEIGHT, max(16, round(width * motion.HEIGHT / height)))
         if self._earlier is None or self._earlier[1].shape != luma.shape:
             self._earlier = (frame.pts, luma)

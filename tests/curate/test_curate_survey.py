@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +56,16 @@ def test_no_frame_of_the_next_shot_leaks(library, painter) -> None:
         wanted = list(painter.moving(seed))
         for index in (0, -1):  # the first and the last frame of each clip are those of its own shot
             assert np.abs(frames[index].rgb().astype(int) - wanted[index]).mean() < 6
+
+
+def test_motion_of_a_size_whose_smaller_copy_has_other_proportions(library, painter) -> None:
+    """972x540: its copy of 960 px is 960x534, so that frame and copy would be scaled to 461 and 460 px for the flow."""
+    sizes = {"a.mp4": (972, 540), "b.mp4": (960, 540)}
+    for name, size in sizes.items():
+        library.video(name, (cv2.resize(frame, size) for frame in painter.moving(41, 4.5)))
+    odd, even = survey(batch_of(library.write()), settings_of(library.workspace)).to_pylist()
+    assert {odd["width"], even["width"]} == {972, 960}
+    assert odd["motion"] == pytest.approx(even["motion"], rel=0.1) and odd["motion"] > 0.3
 
 
 def test_answers_to_nothing_with_its_schema() -> None:
