@@ -177,11 +177,23 @@ def test_clipped_noise_is_the_noise_itself_where_the_picture_lies_within():
         torch.testing.assert_close(flow.data_estimate(x, wrong, moment), torch.ones(50), atol=1e-2, rtol=0)
 
 
+def imported(file: Path, found: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """The file and what it and its like import of `benchmarks` at their tops."""
+    found = (*found, file)
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for path in (ROOT / (name.replace(".", "/") + ".py") for name in names):
+                if path.is_file() and path not in found:
+                    found = imported(path, found)
+    return found
+
+
 @pytest.mark.parametrize("name", ["attention", "block", "step", "roofline", "sample"])
 def test_benchmarks_of_networks_need_only_what_a_gpu_machine_has(name):
     """Imports at the top of the file and of what it shares; diffusers only inside of functions."""
-    files = [ROOT / f"benchmarks/{name}.py", *(ROOT / "benchmarks/measuring").glob("*.py")]
-    files = [file for file in files if file.stem not in ("pictures", "frechet")]  # of the pilot
+    files = imported(ROOT / f"benchmarks/{name}.py")
+    assert ROOT / "benchmarks/measuring/result.py" in files
     allowed = {"torch", "numpy", "benchmarks", "goku_core"} | set(sys.stdlib_module_names)
     rooms = {"models", "transport", "packing"}
     for file in files:

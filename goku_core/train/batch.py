@@ -58,8 +58,8 @@ class Packer:
                     f"Collect {name}, or set the phase's share of {name} to 0 in params.yaml."
                 )
         rows = [np.flatnonzero(chosen) for _, chosen, _ in wanted]
-        # How often balance wants a sample walked per epoch; versions from before it have no such column.
-        repeats = self.reader.index.get("repeats", np.ones(len(self.is_clip), np.int64))
+        # How often balance wants a sample walked per epoch.
+        repeats = self.reader.index["repeats"]
         return Mix(
             tuple(tuple(own.tolist()) for own in rows),
             tuple(share for _, _, share in wanted),
