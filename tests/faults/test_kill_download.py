@@ -38,7 +38,7 @@ def killed_at(workspace: Path, source: str, size: int) -> None:
         [sys.executable, "-c", PROGRAM, source, "4"], cwd=workspace, env=os.environ | {"PYTHONPATH": path}
     )
     end = time.monotonic() + 60
-    while not any(piece.stat().st_size >= size for piece in pieces(workspace)):
+    while not any(arrived_of(piece) >= size for piece in pieces(workspace)):
         assert process.poll() is None and time.monotonic() < end, "it ended or waited in vain"
         time.sleep(0.005)
     process.kill()
@@ -48,6 +48,14 @@ def killed_at(workspace: Path, source: str, size: int) -> None:
 
 def pieces(workspace: Path) -> list[Path]:
     return list((workspace / ".goku/cache/downloads/pieces").glob("*"))
+
+
+def arrived_of(piece: Path) -> int:
+    """Bytes of a piece; 0 where it has just become a whole file."""
+    try:
+        return piece.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def large(seed: int) -> bytes:
