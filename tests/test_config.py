@@ -220,6 +220,6 @@ def test_dvc_yaml_is_the_same_line(tmp_path):
         assert not [i for i in cell.inputs if not any(Path(i).is_relative_to(d) for d in stage["deps"])]
         assert set(stage["deps"]) <= {*cell.inputs, "models"}
         assert set(stage["outs"]) == set(cell.outputs)
-        wanted = {f"{cell.stage}.{key}" for key in keys(cell.request.model_dump(mode="json"))} | {"seed"}
+        wanted = {f"{cell.stage}.{key}" for key in keys(cell.request_json())} | {"seed"}
         watched = stage["params"]
         assert not {key for key in wanted if not any(f"{key}.".startswith(f"{w}.") for w in watched)}

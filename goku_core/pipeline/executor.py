@@ -24,6 +24,7 @@ from goku_core.pipeline.context import Context, SilentTracker, Tracker
 from goku_core.pipeline.errors import GokuError, StageFailed
 from goku_core.pipeline.files import append_json_line, lock, read_json_lines
 from goku_core.pipeline.fingerprint import Tree, fingerprint
+from goku_core.pipeline.identity import arrangement
 from goku_core.pipeline.line import Cell
 from goku_core.pipeline.progress import console
 
@@ -201,6 +202,7 @@ def _run(
         "fingerprint": name,
         "seed": cell.seed,
         "request": cell.request_json(),
+        "arrangement": arrangement(cell.request),
         "inputs": {path: {"digest": tree.digest, "bytes": tree.bytes} for path, tree in inputs.items()},
         "git": code.git(place.root),
         "code": code.modules(cell.module),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.identity import identity
 
 if TYPE_CHECKING:
     from goku_core.config import Params
@@ -69,7 +70,8 @@ class Cell:
         return tuple(dict.fromkeys(_weights(self.request)))
 
     def request_json(self) -> dict[str, Any]:
-        return self.request.model_dump(mode="json")
+        """What the work is: the request without the fields that only say how it is done."""
+        return identity(self.request)
 
     def content(self, path: str, place: Workspace) -> Tree | None:
         """What lies at an input, None where nothing does.

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from goku_core.pipeline.identity import HOW
+
 FROM_SCRATCH = "vae"
 
 
@@ -93,7 +95,13 @@ class Phase(BaseModel):
     steps: int = Field(ge=1, description="optimizer steps")
     images: float = Field(1.0, ge=0, description="share of pictures among samples, against `clips`")
     clips: float = Field(0.0, ge=0, description="share of clips among samples, against `images`")
-    tokens: int = Field(2048, ge=16, description="token budget of a step")
+    tokens: int = Field(2048, ge=16, description="token budget of a step, over all ranks")
+    pack_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="most tokens of one pack: what one forward pass of a group of ranks holds; null: no limit",
+        json_schema_extra=HOW,
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
     decay: float = Field(
@@ -151,7 +159,7 @@ class TrainRequest(BaseModel):
     image_dropout: float = Field(
         0.1, ge=0, le=1, description="share of clips that get no first frame (image-to-video); image guidance needs it"
     )
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints", json_schema_extra=HOW)
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())
 

@@ -15,7 +15,7 @@ from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader, refuse_other_encoders
-from goku_core.train.batch import Packer
+from goku_core.train.data import Loader, Packer
 from goku_core.train.loop import Trained, log_lines, train_phase
 from goku_core.train.memory import keep_freed_memory
 from goku_core.train.previews import write_previews
@@ -38,8 +38,9 @@ def run(request: TrainRequest, context: Context) -> Report:
     vae, encoder = _same_encoders(text_spec, reader, context)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)
     model, ema = _initial(config, phase, reader, context)
-    packer = Packer(reader, phase, request, encoder, context.seed)
-    trained = train_phase(name, phase, request, model, ema, packer, context)
+    loader = Loader(Packer(reader, phase, request, encoder, context.seed))
+    trained = train_phase(name, phase, request, model, ema, loader, context)
+    loader.close()
     folder = context.output(f"models/{name}")
     folder.mkdir()
     described = _describe(name, phase, request, config, text_spec, reader, context)
@@ -119,26 +120,26 @@ def _write(trained: Trained, described: dict[str, object], folder) -> None:
     for network, file in ((trained.ema, WEIGHTS), (trained.model, TRAINING_WEIGHTS)):
         save_file({k: v.detach().contiguous() for k, v in network.state_dict().items()}, folder / file)
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
-    (folder / "metrics.jsonl").write_text(log_lines(trained.progress.log))
+    (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
 
 
 def _report(name: str, phase: Phase, trained: Trained) -> Report:
-    log, progress = trained.progress.log, trained.progress
-    own = max(0, progress.step - trained.resumed_from) / max(1, progress.step)
+    log, position = trained.position.log, trained.position
+    own = max(0, position.step - trained.resumed_from) / max(1, position.step)
     tail = log[-max(1, len(log) // 10) :]
-    samples = progress.images + progress.clips
+    samples = position.images + position.clips
     return Report(
         phase=name,
         resolution=phase.resolution,
-        steps=progress.step,
+        steps=position.step,
         resumed_from=trained.resumed_from,
         loss_first=log[0]["loss"],
         loss=sum(entry["loss"] for entry in tail) / len(tail),
         parameters=sum(p.numel() for p in trained.model.parameters()),
-        images=progress.images,
-        clips=progress.clips,
-        tokens=progress.tokens,
+        images=position.images,
+        clips=position.clips,
+        tokens=position.tokens,
         seconds=trained.seconds,
         samples_per_second=own * samples / max(trained.seconds, 1e-9),
-        tokens_per_second=own * progress.tokens / max(trained.seconds, 1e-9),
+        tokens_per_second=own * position.tokens / max(trained.seconds, 1e-9),
     )

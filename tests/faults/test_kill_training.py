@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from latent_workspace import make_workspace, train
 
-from goku_core.train import checkpoint
+from goku_core.train.checkpoint import Checkpoint, Checkpoints
 
 WORKSPACES = Path(__file__).resolve().parents[1] / "workspaces"
 STEPS = 400
@@ -64,7 +64,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
         victim.write_bytes(content[: len(content) // 2])
     else:
         victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert checkpoint.newest_valid(newest.parent) == older
+    found = Checkpoints(newest.parent).newest()
+    assert found == Checkpoint(older, int(older.name.removeprefix("step-")))
     import shutil
 
     shutil.rmtree(tmp_path / "broken/out")

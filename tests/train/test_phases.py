@@ -15,7 +15,7 @@ from goku_core.generate import Generator
 from goku_core.models.text import WordEncoder
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader, write_index
-from goku_core.train.batch import Packer
+from goku_core.train.data import Packer
 from goku_core.train.optimizers import learning_rate
 
 
@@ -129,7 +129,7 @@ def test_a_share_of_the_clips_gets_no_first_frame(workspace: Path) -> None:
         asked = request("i2v", tokens=48).model_copy(update={"image_dropout": share})
         reader = ShardReader(workspace / "data/latents/low")
         packer = Packer(reader, asked.phases["i2v"], asked, WordEncoder(16, 16), seed=5)
-        packs = [packer.pack(step) for step in range(60)]
+        packs = [packer.packs(step)[0] for step in range(60)]
         # 8 tokens a clip: is its condition all zero?
         dropped = torch.cat([p.condition.unflatten(0, (-1, 8)).abs().sum((1, 2)) == 0 for p in packs])
         return dropped, torch.cat([p.noised for p in packs])

@@ -10,7 +10,7 @@ from goku_core.config import check
 from goku_core.models.folders import text_encoder
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
-from goku_core.train.batch import Pack, Packer
+from goku_core.train.data import Pack, Packer
 from goku_core.train.request import Sampling, Transport
 from goku_core.transport import RectifiedFlow, shift_time, timestep_of_uniform
 
@@ -26,7 +26,7 @@ def packs(workspace: Path, **transport: object) -> list[Pack]:
     (phase,) = asked.phases.values()
     encoder = text_encoder(TEXT, reader.metadata["text"])
     packer = Packer(reader, phase, asked, encoder, 5)
-    return [packer.pack(step) for step in range(4)]
+    return [packer.packs(step)[0] for step in range(4)]
 
 
 def test_shift_by_tokens_moves_longer_samples_towards_noise(workspace: Path) -> None:

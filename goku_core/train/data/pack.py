@@ -1,4 +1,4 @@
-"""One step's pack: latents, noise, times and texts, all functions of (seed, sample id, step)."""
+"""The packs of a step: latents, noise, times and texts, all functions of (seed, sample id, step)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from goku_core.transport import RectifiedFlow, shift_by_law, shift_time, timeste
 
 @dataclass(frozen=True)
 class Pack:
-    """S samples in N tokens. `sample_of_token` (N,) spreads per-sample values; `counts` is (pictures, clips)."""
+    """S samples in N tokens.
+
+    weight  (N,) of a token in the loss: 1 / tokens of its sample / samples of the whole step, so that the loss of a step, its
+            mean over samples, is the plain sum over packs and ranks
+    counts  (pictures, clips)
+    """
 
     noised: Tensor
     data: Tensor
@@ -66,8 +71,12 @@ class Packer:
             tuple(tuple(repeats[own].tolist()) for own in rows),
         )
 
-    def pack(self, step: int) -> Pack:
-        rows = plan(self.lengths, self.mix, self.phase.tokens, self.seed, step)[0]
+    def packs(self, step: int, group: int = 0, groups: int = 1) -> list[Pack]:
+        """What a group of ranks computes at a data step; together the groups have the same samples, however many there are."""
+        dealt = plan(self.lengths, self.mix, self.phase.tokens / groups, self.seed, step, groups)
+        return [self._pack(dealt[group], step, sum(len(rows) for rows in dealt))]
+
+    def _pack(self, rows: np.ndarray, step: int, samples_of_step: int) -> Pack:
         ids = [str(self.reader.index["sample_id"][row]) for row in rows]
         samples = [self._sample(int(row)) for row in rows]
         data = torch.cat([tokens for tokens, _, _ in samples])
@@ -93,7 +102,7 @@ class Packer:
             condition=self._condition([tokens for tokens, _, _ in samples], rows, ids, step)
             if self.phase.image_condition
             else None,
-            weight=(1.0 / lengths).repeat_interleave(lengths) / len(rows),
+            weight=(1.0 / lengths).repeat_interleave(lengths) / samples_of_step,
             counts=(len(rows) - clips, clips),
         )
 

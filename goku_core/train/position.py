@@ -1,0 +1,34 @@
+"""Where a run is: part of every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Position:
+    """What the loop has counted so far.
+
+    step     optimizer steps done
+    skipped  data steps that were left out because they harmed the run
+    log      entries of the log
+    """
+
+    step: int = 0
+    images: int = 0
+    clips: int = 0
+    tokens: int = 0
+    skipped: list[int] = field(default_factory=list)
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def data_step(self) -> int:
+        """The data step that the next optimizer step uses: the `step`-th of those not skipped. All draws are functions of it."""
+        place = self.step
+        for skipped in sorted(self.skipped):
+            place += skipped <= place
+        return place
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
