@@ -1,10 +1,14 @@
 """A fingerprint names what is done. How it is done (ranks, how often it is saved) must not change it."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
 from goku_core.config import load_params
 from goku_core.pipeline import line
 from goku_core.pipeline.identity import HOW, arrangement, identity
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Inner(BaseModel):
@@ -32,7 +36,7 @@ def test_how_training_is_done_is_no_part_of_its_identity() -> None:
     """Memory of a rank and the cadence of checkpoints may change in the middle of a run; the learning rate may not."""
 
     def requests(**changes: object) -> dict[str, dict[str, object]]:
-        params = load_params("params/smoke.yaml")
+        params = load_params(ROOT / "params/smoke.yaml")
         phase = params.train.phases["joint_low"].model_copy(
             update={k: v for k, v in changes.items() if k != "checkpoint_every"}
         )
