@@ -75,13 +75,14 @@ def counted() -> Iterator[Tally]:
         _tally = before
 
 
-def check_kept(tally: Tally, blocks: int, text: bool) -> None:
+def check_kept(tally: Tally, blocks: int, text: bool, heads: bool = True) -> None:
     """Raises RuntimeError unless the matrix products and attentions of `blocks` blocks were kept, and cheap operators were not.
+    `heads`: False on a rank that has no head of the self-attention.
 
     A pattern of names that matches nothing under some kernel is no error by itself: the memory goes up, or the time, and no
     result shows why.
     """
-    wanted = {"product": 8 if text else 5, "attention": 2 if text else 1}
+    wanted = {"product": 8 if text else 5, "attention": text + heads}
     missing = [f"{tally.seen[kind]} {kind}s" for kind, each in wanted.items() if tally.seen[kind] < each * blocks]
     if missing or not tally.seen["cheap"]:
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.seen.items())) or "nothing"

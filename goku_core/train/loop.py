@@ -76,7 +76,7 @@ def train_phase(
                 raise _not_finite(why, position.step)
             if position.step == resumed_from:  # what only a step shows
                 verify(model, mesh)
-                verify_recomputation(model, operators)
+                verify_recomputation(model, mesh, operators)
             _count(position, packs, mesh)
             heart.step(position.step)
             window.append(loss)

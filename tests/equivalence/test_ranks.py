@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from arranged_runs import OF_ONE, SPREAD, STEPS, on_each_rank, run_one
+from arranged_runs import MORE, OF_ONE, SPREAD, STEPS, on_each_rank, run_one
 from latent_workspace import make_workspace
 from ranks import on_ranks
 from safetensors.torch import load_file
@@ -52,6 +52,18 @@ def seen(runs: Path, name: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", ["small packs", *EXACT])
 def test_weights_average_and_losses_are_those_of_one_rank(runs: Path, name: str) -> None:
+    assert_equal_to_one_rank(runs, name)
+
+
+@pytest.mark.slow
+def test_more_arrangements_end_as_one_rank(runs: Path) -> None:
+    on_ranks(on_each_rank, 4, runs, runs / "line", list(MORE))
+    for name in MORE:
+        assert_equal_to_one_rank(runs, name)
+        assert seen(runs, name) == seen(runs, "one rank")
+
+
+def assert_equal_to_one_rank(runs: Path, name: str) -> None:
     for file in ("training", "model"):
         assert worst(weights(runs, name, file), weights(runs, "one rank", file)) < 1e-10, file
     ours, theirs = position(runs, name), position(runs, "one rank")
@@ -85,7 +97,7 @@ def test_packs_of_the_arrangements_differ(runs: Path) -> None:
 
     assert all(len(step) == 1 for step in packs("one rank", 0))
     assert all(len(step) > 2 and max(step) <= 24 for step in packs("small packs", 0))
-    first, second = packs("two shards, small packs", 0), packs("two shards, small packs", 1)
+    first, second = (packs("two shards, small packs, selective", rank) for rank in (0, 1))
     assert [len(step) for step in first] != [len(step) for step in second] or first != second
     assert [sum(step) for step in first] != [sum(step) for step in second]
 
@@ -93,7 +105,7 @@ def test_packs_of_the_arrangements_differ(runs: Path) -> None:
 def test_muon_orthogonalises_whole_matrices(runs: Path) -> None:
     """Its arithmetic is bfloat16, in which the last digit of a sum may turn a value by 2^-8: close, not equal."""
     for file in ("training", "model"):
-        ours, theirs = (weights(runs, name, file) for name in ("muon, two copies of two shards", "muon"))
+        ours, theirs = (weights(runs, name, file) for name in ("muon, two shards", "muon"))
         assert worst(ours, theirs) < 0.02, file
         assert worst(ours, weights(runs, "one rank", file)) > 0.1
 

@@ -45,8 +45,9 @@ def test_two_launched_ranks_end_as_one_process(workspace: Path, tmp_path: Path) 
     assert [step for step, _ in two.tracker.metrics] == [step for step, _ in one.tracker.metrics] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_what_a_rank_says_is_told(workspace: Path, tmp_path: Path) -> None:
-    with pytest.raises(GokuError, match=r"rank \d failed: .*the (loss|gradient norm) is nan"):
+    with pytest.raises(GokuError, match=r"rank \d failed: .*the (loss|gradient norm) is (nan|inf)"):
         train(workspace, tmp_path, TWO, learning_rate=1e30, steps=40)
 
 

@@ -25,7 +25,7 @@ from goku_core.train.rank import work
 from goku_core.train.request import TrainRequest
 
 SEED = 5
-STEPS = 6
+STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,30 @@ ALONE = {
     "muon": Arrangement(request={"optimizer": "muon"}),
 }
 SPREAD = {
-    "two shards": Arrangement(SHARDED_2),
     "two copies": Arrangement({"ranks_per_node": 2, "shard": 1}),
-    "two on a pack": Arrangement(SEQUENCE_2),
-    "two shards, small packs": Arrangement(SHARDED_2, {"pack_tokens": 24}),
-    "two shards, after each block": Arrangement(SHARDED_2 | {"reshard": "after_block"}, {"pack_tokens": 24}),
-    "two shards, selective": Arrangement(SHARDED_2 | {"recomputation": "selective"}),
     "two on a pack, full": Arrangement(SEQUENCE_2 | {"recomputation": "full"}),
-    "four shards": Arrangement({"ranks_per_node": 4}),
+    "two shards, small packs, selective": Arrangement(SHARDED_2 | {"recomputation": "selective"}, {"pack_tokens": 24}),
     "two copies of two shards": Arrangement({"ranks_per_node": 4, "shard": 2}),
     "two copies of two shards, after each block": Arrangement(
         {"ranks_per_node": 4, "shard": 2, "reshard": "after_block"}, {"pack_tokens": 24}
     ),
-    "four copies": Arrangement({"ranks_per_node": 4, "shard": 1}),
     "two shards of two on a pack": Arrangement({"ranks_per_node": 4, "sequence": 2}),
+    "muon, two shards": Arrangement(SHARDED_2, request={"optimizer": "muon"}),
+    "bfloat16, two shards": Arrangement(SHARDED_2 | {"precision": "bfloat16"}),
+}
+MORE = {
+    "two shards": Arrangement(SHARDED_2),
+    "two on a pack": Arrangement(SEQUENCE_2),
+    "two shards, after each block": Arrangement(SHARDED_2 | {"reshard": "after_block"}, {"pack_tokens": 24}),
+    "four shards": Arrangement({"ranks_per_node": 4}),
+    "four copies": Arrangement({"ranks_per_node": 4, "shard": 1}),
     "two copies of two on a pack": Arrangement({"ranks_per_node": 4, "sequence": 2, "shard": 1}),
     "four on a pack": Arrangement({"ranks_per_node": 4, "sequence": 4}),
-    "muon, two copies of two shards": Arrangement({"ranks_per_node": 4, "shard": 2}, request={"optimizer": "muon"}),
-    "bfloat16, two shards": Arrangement(SHARDED_2 | {"precision": "bfloat16"}),
+    "four on a pack, after each block, selective": Arrangement(
+        {"ranks_per_node": 4, "sequence": 4, "reshard": "after_block", "recomputation": "selective"}
+    ),
+    "two shards, compiled": Arrangement(SHARDED_2 | {"compile": True}),
+    "two on a pack, compiled": Arrangement(SEQUENCE_2 | {"compile": True}),
 }
 OF_ONE = ALONE | {"bfloat16, one rank": Arrangement({"precision": "bfloat16"})}
 
@@ -152,9 +158,9 @@ def run_one(arrangement: Arrangement, workspace: Path, place: Path, rank: int = 
 
 def on_each_rank(rank: int, world: int, folder: Path, workspace: Path, names: list[str]) -> None:
     """Every arrangement in turn; ranks that one does not need wait."""
-    for number, name in enumerate(names):
-        arrangement = SPREAD[name]
+    for name in names:
+        arrangement = (SPREAD | MORE)[name]
         if rank < arrangement.world:
-            ranks.join(rank, arrangement.world, folder / f"store-{number}")
+            ranks.join(rank, arrangement.world, folder / f"store of {name}")
             run_one(arrangement, workspace, folder / name, rank)
             dist.destroy_process_group()

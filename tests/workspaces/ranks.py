@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["torch.distributed.fsdp", "torch.distributed.tensor", "goku_core.models"]
+PRELOAD = ["goku_core.train.rank", "safetensors.torch"]
 
 
 def on_ranks(body: Callable[..., None], world: int, folder: Path, *arguments: Any, seconds: float = 240) -> None:

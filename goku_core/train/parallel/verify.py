@@ -10,6 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from goku_core.models import Goku
+from goku_core.models.attention.ulysses import shares
 from goku_core.models.recomputation import Tally, check_kept
 from goku_core.pipeline.errors import GokuError
 from goku_core.train.parallel.mesh import Mesh
@@ -63,11 +64,12 @@ def _copies_are_equal(model: Goku, mesh: Mesh) -> None:
         )
 
 
-def verify_recomputation(model: Goku, tally: Tally) -> None:
+def verify_recomputation(model: Goku, mesh: Mesh, tally: Tally) -> None:
     """After the first step: was kept what `recomputation: selective` says? Raises `GokuError` where not."""
     if model.recomputation == "selective":
         try:
-            check_kept(tally, len(model.blocks), bool(model.config.text_width))
+            heads = shares(model.config.heads, mesh.sizes.sequence)[mesh.rank % mesh.sizes.sequence]
+            check_kept(tally, len(model.blocks), bool(model.config.text_width), heads > 0)
         except RuntimeError as error:
             raise GokuError(f"{error}. Set train.parallel.recomputation to full or none.") from error
 
