@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goku_core.models.attention import Scope, packed_attention, resolve
+from goku_core.models.attention import Scope, SequenceParallel, attention_over_ranks, packed_attention, resolve
 from goku_core.models.config import GokuConfig
 from goku_core.models.layout import Layout
 from goku_core.models.norm import RMSNorm
@@ -29,12 +29,14 @@ class Place:
     rope        cosines and sines of the tokens' coordinates
     within      scope of the self-attention: the token's own sample
     to_text     scope of the cross-attention: the text of the token's sample; None without text
+    spread      the pack that these tokens are a slice of, where it lies on several ranks; `within` is then that of the whole pack
     """
 
     layout: Layout
     rope: tuple[Tensor, Tensor]
     within: Scope
     to_text: Scope | None
+    spread: SequenceParallel | None = None
 
 
 class TimeEmbedding(nn.Module):
@@ -99,7 +101,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, place: Place) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.q_norm(q), self.k_norm(k), v))
-        out = packed_attention(rotate(q, place.rope), rotate(k, place.rope), v, place.within)
+        q, k = rotate(q, place.rope), rotate(k, place.rope)
+        if place.spread is None:
+            out = packed_attention(q, k, v, place.within)
+        else:
+            out = attention_over_ranks(q, k, v, place.within, place.spread)
         return self.out(out.flatten(-2))
 
 
@@ -214,9 +220,13 @@ class Goku(nn.Module):
         text_cu_seqlens: Tensor | None = None,
         condition: Tensor | None = None,
         label: Tensor | None = None,
+        spread: SequenceParallel | None = None,
     ) -> Tensor:
         """tokens (N, C*4), coords (N, 3) int, cu_seqlens (S+1,) int32, time (S,), text (M, text_width),
         text_cu_seqlens (S+1,), condition (N, C*4) or None, label (S,) int64 -> velocity (N, C*4).
+
+        With `spread`, all of these are this rank's slice of the pack: its own tokens, and of the samples those that it has
+        tokens of.
 
         Raises ValueError where the inputs are not those that the config names.
         """
@@ -227,7 +237,7 @@ class Goku(nn.Module):
         embedded_time = self.time_embedding(time)
         if label is not None:
             embedded_time = embedded_time + self.embed_label(label)
-        place = self._place(coords, cu_seqlens, text_cu_seqlens, x)
+        place = self._place(coords, cu_seqlens, text_cu_seqlens, spread, x)
         if text is not None:
             torch._dynamo.maybe_mark_dynamic(text, 0)
         torch._dynamo.maybe_mark_dynamic(embedded_time, 0)
@@ -247,16 +257,25 @@ class Goku(nn.Module):
         if condition is not None and self.embed_condition is None:
             raise ValueError("this model has no image condition: its config says image_condition=False")
 
-    def _place(self, coords: Tensor, cu_seqlens: Tensor, text_cu_seqlens: Tensor | None, x: Tensor) -> Place:
+    def _place(
+        self,
+        coords: Tensor,
+        cu_seqlens: Tensor,
+        text_cu_seqlens: Tensor | None,
+        spread: SequenceParallel | None,
+        x: Tensor,
+    ) -> Place:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         backend = resolve(self.attention, x.device, dtype)
         layout = Layout(cu_seqlens)
-        within, to_text = Scope(layout, layout, backend), None
+        whole = layout if spread is None else Layout(spread.cu_seqlens)
+        within, to_text = Scope(whole, whole, backend), None
         if text_cu_seqlens is not None:
             to_text = Scope(layout, Layout(text_cu_seqlens), backend)
             to_text.keys.leave_sizes_open()
-        layout.leave_sizes_open()
-        return Place(layout, self.rope(coords), within, to_text)
+        for open_layout in {layout, whole}:
+            open_layout.leave_sizes_open()
+        return Place(layout, self.rope(coords), within, to_text, spread)
 
     def compile_blocks(self, **options: object) -> None:
         """Compiles each block as a whole (`torch.compile`, fullgraph); one compilation serves all blocks and all packs of a

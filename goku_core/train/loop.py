@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from goku_core.models import Goku
+from goku_core.models.recomputation import counted
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.train.checkpoint import Checkpoints, State
 from goku_core.train.data import Loader, Pack
 from goku_core.train.health import Heart, Watch
 from goku_core.train.optimizers import learning_rate, make_optimizers
+from goku_core.train.parallel.mesh import Mesh
+from goku_core.train.parallel.prepare import prepare
+from goku_core.train.parallel.verify import described, verify, verify_recomputation
 from goku_core.train.position import Position
 from goku_core.train.request import Phase, TrainRequest
 from goku_core.train.step import optimizer_step
@@ -24,23 +28,36 @@ from goku_core.train.step import optimizer_step
 
 @dataclass
 class Trained:
-    model: Goku
-    ema: Goku
+    """What a phase has come to; `parameters` of the network, `seconds` of this attempt."""
+
     position: Position
     resumed_from: int
     seconds: float
+    parameters: int
 
 
 def train_phase(
-    name: str, phase: Phase, request: TrainRequest, model: Goku, ema: Goku | None, loader: Loader, context: Context
-) -> Trained:
+    name: str,
+    phase: Phase,
+    request: TrainRequest,
+    model: Goku,
+    ema: Goku | None,
+    loader: Loader,
+    context: Context,
+    mesh: Mesh,
+) -> tuple[State, Trained]:
     """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here.
 
-    Raises `GokuError` when the loss stops being finite.
+    Raises `GokuError` when the loss stops being finite, and when ranks do not work together as the parameters say.
     """
     ema = ema if ema is not None else copy.deepcopy(model)
     ema.requires_grad_(False)
+    parallel = request.parallel_of(phase)
+    prepare(model, ema, mesh, parallel)
+    verify(model, mesh)
     state = State(model, ema, make_optimizers(model, request))
+    if mesh.world > 1:
+        context.say(described(model, state.optimizers, mesh, parallel))
     checkpoints = Checkpoints(context.scratch / "checkpoints")
     position = _resume(state, checkpoints, context)
     resumed_from = position.step
@@ -53,10 +70,14 @@ def train_phase(
             with heart.phase("data"):
                 packs = loader.step(position.data_step)
             rate = learning_rate(phase, position.step)
-            loss, norm = optimizer_step(state, packs, rate, position.step, request, heart)
+            with counted() as operators:
+                loss, norm = optimizer_step(state, packs, rate, position.step, request, heart, mesh)
             if why := watch.judge(loss.item(), norm.item()):
                 raise _not_finite(why, position.step)
-            _count(position, packs)
+            if position.step == resumed_from:  # what only a step shows
+                verify(model, mesh)
+                verify_recomputation(model, mesh, operators)
+            _count(position, packs, mesh)
             heart.step(position.step)
             window.append(loss)
             if position.step % request.log_every == 0 or position.step == phase.steps:
@@ -71,7 +92,8 @@ def train_phase(
                 with heart.phase("checkpoint"):
                     checkpoints.save(position.step, state, position.as_json())
     checkpoints.wait()
-    return Trained(model, ema, position, resumed_from, time.monotonic() - started)
+    parameters = sum(p.numel() for p in model.parameters())
+    return state, Trained(position, resumed_from, time.monotonic() - started, parameters)
 
 
 def _resume(state: State, checkpoints: Checkpoints, context: Context) -> Position:
@@ -83,11 +105,18 @@ def _resume(state: State, checkpoints: Checkpoints, context: Context) -> Positio
     return position
 
 
-def _count(position: Position, packs: list[Pack]) -> None:
+def _count(position: Position, packs: list[Pack], mesh: Mesh) -> None:
+    """Adds what all groups have seen."""
+    own = [
+        sum(pack.counts[0] for pack in packs),
+        sum(pack.counts[1] for pack in packs),
+        sum(len(pack.data) for pack in packs if any(pack.counts)),
+    ]
+    images, clips, tokens = mesh.total(torch.tensor(own) * mesh.is_first_of_group).tolist()
     position.step += 1
-    position.images += sum(pack.counts[0] for pack in packs)
-    position.clips += sum(pack.counts[1] for pack in packs)
-    position.tokens += sum(len(pack.data) for pack in packs)
+    position.images += images
+    position.clips += clips
+    position.tokens += tokens
 
 
 def _not_finite(why: str, step: int) -> GokuError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from goku_core.train.parallel.muon import ShardedMuon
 from goku_core.train.request import Phase, TrainRequest
 
 
@@ -22,7 +24,8 @@ def make_optimizers(model: nn.Module, request: TrainRequest) -> dict[str, torch.
         "adamw": torch.optim.AdamW(rest, lr=1.0, weight_decay=request.weight_decay, betas=(0.9, 0.95), fused=True)
     }
     if matrices:
-        optimizers["muon"] = torch.optim.Muon(
+        whole = not any(isinstance(p, DTensor) for p in matrices)
+        optimizers["muon"] = (torch.optim.Muon if whole else ShardedMuon)(
             matrices, lr=1.0, weight_decay=request.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         )
     return optimizers

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goku_core.pipeline.identity import HOW
+from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
 
@@ -102,6 +103,11 @@ class Phase(BaseModel):
         description="most tokens of one pack: what one forward pass of a group of ranks holds; null: no limit",
         json_schema_extra=HOW,
     )
+    recomputation: Literal["none", "selective", "full"] | None = Field(
+        None,
+        description="what the backward pass computes again in this phase; null: what `parallel` says",
+        json_schema_extra=HOW,
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
     decay: float = Field(
@@ -159,6 +165,7 @@ class TrainRequest(BaseModel):
     image_dropout: float = Field(
         0.1, ge=0, le=1, description="share of clips that get no first frame (image-to-video); image guidance needs it"
     )
+    parallel: Parallel = Field(default_factory=Parallel, description="ranks that share the work")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints", json_schema_extra=HOW)
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())
@@ -176,6 +183,10 @@ class TrainRequest(BaseModel):
                 )
             known.add(name)
         return self
+
+    def parallel_of(self, phase: Phase) -> Parallel:
+        """How ranks share a phase, with what the phase says itself."""
+        return self.parallel.model_copy(update={"recomputation": phase.recomputation or self.parallel.recomputation})
 
     def for_phase(self, name: str) -> TrainRequest:
         """The same request with this phase alone: what one training run depends on."""

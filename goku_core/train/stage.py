@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 
 import torch
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
 
 from goku_core.generate import Generator
-from goku_core.models import CONFIGS, Goku, GokuConfig
-from goku_core.models.folders import WEIGHTS, load_vae, read_config, text_encoder
+from goku_core.models import CONFIGS, GokuConfig
+from goku_core.models.folders import load_goku, load_vae, text_encoder
 from goku_core.models.text import TextEncoder
 from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-from goku_core.shards import ShardReader, refuse_other_encoders
-from goku_core.train.data import Loader, Packer
-from goku_core.train.loop import Trained, log_lines, train_phase
+from goku_core.shards import ShardReader
+from goku_core.train.events import followed
+from goku_core.train.job import EVENTS, RESULT, Job, Start
+from goku_core.train.launch import launch
+from goku_core.train.loop import Trained, log_lines
 from goku_core.train.memory import keep_freed_memory
+from goku_core.train.parallel.mesh import alone
+from goku_core.train.position import Position
 from goku_core.train.previews import write_previews
+from goku_core.train.rank import work
 from goku_core.train.report import Report
-from goku_core.train.request import FROM_SCRATCH, Phase, TrainRequest
-
-TRAINING_WEIGHTS = "training.safetensors"
+from goku_core.train.request import Phase, TrainRequest
 
 
 def run(request: TrainRequest, context: Context) -> Report:
@@ -37,17 +40,33 @@ def run(request: TrainRequest, context: Context) -> Report:
     text_spec = json.loads(reader.metadata["text_request"])
     vae, encoder = _same_encoders(text_spec, reader, context)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)
-    model, ema = _initial(config, phase, reader, context)
-    loader = Loader(Packer(reader, phase, request, encoder, context.seed))
-    trained = train_phase(name, phase, request, model, ema, loader, context)
-    loader.close()
+    job, start = Job.of(request, config, context), Start.here(encoder.encode(""))
     folder = context.output(f"models/{name}")
     folder.mkdir()
+    trained = _in_this_process(job, start, context) if request.parallel.world == 1 else _by_ranks(job, start, context)
     described = _describe(name, phase, request, config, text_spec, reader, context)
-    _write(trained, described, folder)
-    generator = Generator(trained.ema, vae, encoder, described)
+    (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+    (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
+    generator = Generator(load_goku(folder)[0], vae, encoder, described)
     write_previews(generator, phase, request, reader, folder / "samples", context)
     return _report(name, phase, trained)
+
+
+def _in_this_process(job: Job, start: Start, context: Context) -> Trained:
+    try:
+        return work(job, start, context, alone(job.request.parallel))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _by_ranks(job: Job, start: Start, context: Context) -> Trained:
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    start.write(context.scratch)
+    with followed(context.scratch / EVENTS, context):
+        launch(job.write())
+    result = json.loads((context.scratch / RESULT).read_text(encoding="utf-8"))
+    return Trained(**{**result, "position": Position(**result["position"])})
 
 
 def _config(request: TrainRequest, phase: Phase, latent_channels: int, text_width: int) -> GokuConfig:
@@ -60,28 +79,6 @@ def _config(request: TrainRequest, phase: Phase, latent_channels: int, text_widt
     return GokuConfig(
         **shape, latent_channels=latent_channels, text_width=text_width, image_condition=phase.image_condition
     )
-
-
-def _initial(config: GokuConfig, phase: Phase, reader: ShardReader, context: Context) -> tuple[Goku, Goku | None]:
-    """Random weights, or those of the phase it continues: raw ones to train on, averaged ones to average on."""
-    model = Goku(config)
-    if phase.init_from == FROM_SCRATCH:
-        return model, None
-    before = context.input(f"models/{phase.init_from}")
-    ema = Goku(config)
-    try:
-        trained_on = read_config(before, "goku").get("encoders", {})
-        refuse_other_encoders(reader.metadata, trained_on, reader.where, f"the latents that {before} was trained on")
-        for network, weights in ((model, TRAINING_WEIGHTS), (ema, WEIGHTS)):
-            found = load_file(before / weights)
-            missing, unexpected = network.load_state_dict(found, strict=False)
-            # Only the image condition may be new: it starts at zero, so that step 0 equals the phase before.
-            strange = [key for key in missing if not key.startswith("embed_condition.")] + unexpected
-            if strange:
-                raise ValueError(f"{before}: weights do not fit this network: {', '.join(strange[:4])}")
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
-        raise GokuError(f"phase cannot continue {phase.init_from}: {error}") from error
-    return model, ema
 
 
 def _same_encoders(
@@ -116,13 +113,6 @@ def _describe(
     }
 
 
-def _write(trained: Trained, described: dict[str, object], folder) -> None:
-    for network, file in ((trained.ema, WEIGHTS), (trained.model, TRAINING_WEIGHTS)):
-        save_file({k: v.detach().contiguous() for k, v in network.state_dict().items()}, folder / file)
-    (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
-    (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
-
-
 def _report(name: str, phase: Phase, trained: Trained) -> Report:
     log, position = trained.position.log, trained.position
     own = max(0, position.step - trained.resumed_from) / max(1, position.step)
@@ -135,7 +125,7 @@ def _report(name: str, phase: Phase, trained: Trained) -> Report:
         resumed_from=trained.resumed_from,
         loss_first=log[0]["loss"],
         loss=sum(entry["loss"] for entry in tail) / len(tail),
-        parameters=sum(p.numel() for p in trained.model.parameters()),
+        parameters=trained.parameters,
         images=position.images,
         clips=position.clips,
         tokens=position.tokens,

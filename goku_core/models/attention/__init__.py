@@ -12,5 +12,6 @@ Shapes: N query tokens, M key tokens, S samples.
 
 from goku_core.models.attention.choice import BACKENDS, choose, resolve
 from goku_core.models.attention.scope import Scope, packed_attention
+from goku_core.models.attention.ulysses import SequenceParallel, attention_over_ranks
 
-__all__ = ["BACKENDS", "Scope", "choose", "packed_attention", "resolve"]
+__all__ = ["BACKENDS", "Scope", "SequenceParallel", "attention_over_ranks", "choose", "packed_attention", "resolve"]
