@@ -15,7 +15,7 @@ from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader, refuse_other_encoders
-from goku_core.train.data import Loader, Packer
+from goku_core.train.data import Loader, Packer, open_latents
 from goku_core.train.loop import Trained, log_lines, train_phase
 from goku_core.train.memory import keep_freed_memory
 from goku_core.train.previews import write_previews
@@ -33,14 +33,17 @@ def run(request: TrainRequest, context: Context) -> Report:
     keep_freed_memory()
     torch.set_num_threads(context.cores)
     torch.manual_seed(context.seed)
-    reader = ShardReader(context.input("data/latents") / phase.resolution)
+    reader = open_latents(request.data, context.input("data/latents") / phase.resolution)
     text_spec = json.loads(reader.metadata["text_request"])
     vae, encoder = _same_encoders(text_spec, reader, context)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)
     model, ema = _initial(config, phase, reader, context)
-    loader = Loader(Packer(reader, phase, request, encoder, context.seed))
-    trained = train_phase(name, phase, request, model, ema, loader, context)
-    loader.close()
+    packer = Packer(reader, phase, request, encoder, context.seed, context.scratch / "unreadable.jsonl")
+    loader = Loader(packer, ahead=request.data.ahead, threads=request.data.threads)
+    try:
+        trained = train_phase(name, phase, request, model, ema, loader, context)
+    finally:
+        loader.close()
     folder = context.output(f"models/{name}")
     folder.mkdir()
     described = _describe(name, phase, request, config, text_spec, reader, context)
