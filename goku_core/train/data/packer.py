@@ -78,7 +78,8 @@ class Packer:
         self.is_clip = reader.index["kind"] == "video"
         self.mix = self._mix()
         self.cost = cost_of(request)
-        walked = np.unique(np.concatenate([walk.rows for walk in self.mix.walks]))
+        walked = [walk.rows for walk, share in zip(self.mix.walks, self.mix.shares, strict=True) if share > 0]
+        walked = np.unique(np.concatenate(walked))
         self._refuse_too_long(walked)
         where = f'data/latents at resolution "{phase.resolution}"'
         self.unreadable = Unreadable(reader.index, walked, request.data.unreadable_max, where, record)
@@ -164,20 +165,20 @@ class Packer:
         return Sample(stored.row, name, stored.tokens, stored.coords, text, torch.from_numpy(noise))
 
     def _readable(self, row: int) -> Stored:
-        """The sample of a row, or the first of its substitutes that can be read."""
-        tried, substitutes = row, None
+        """The sample of a row, or where that cannot be read of the row that stands in for it."""
+        tried: set[int] = set()
         while True:
             try:
-                return self._stored(tried)
+                return self._stored(row)
             except StoreAway:
                 raise
             except GokuError as error:
                 if isinstance(error, ObjectError) and error.code not in OF_THE_OBJECT:
                     raise
-                substitutes = substitutes or self.unreadable.substitutes(row)
-                following = next(substitutes, None)
-                self.unreadable.note(tried, error, following)  # raises where there is none
-                tried = following
+                tried.add(row)
+                following = self.unreadable.substitute(row, tried)
+                self.unreadable.note(row, error, following)  # raises where there is none
+                row = following
 
     def _stored(self, row: int) -> Stored:
         """A sample from memory, where what fits is kept, as every epoch reads it again."""

@@ -7,7 +7,6 @@ ranks and after any restart.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import append_json_line, read_json_lines
 
-TRIES = 8  # substitutes of one sample that are read before the run stops (our choice)
+TRIES = 8  # samples read in the place of one before the run stops (our choice)
 
 
 class Unreadable:
@@ -36,15 +35,18 @@ class Unreadable:
         """Different samples, of all ranks and attempts as far as this one has heard of them."""
         return len(self.ids)
 
-    def substitutes(self, row: int) -> Iterator[int]:
-        """Rows that may stand in for a row, best first: of its kind and length from another shard (its own is likely to be
-        damaged elsewhere too), then from its own, then shorter ones, which fit where it was to go."""
+    def substitute(self, row: int, tried: set[int]) -> int | None:
+        """The row that stands in for a row, none of those tried: of its kind and length from another shard (its own is likely to
+        be damaged elsewhere too), then from its own, then a shorter one, which fits where it was to go. None where there is
+        none, and after `TRIES`."""
+        if len(tried) > TRIES:
+            return None
         tokens, kind, shard = (self.index[name] for name in ("tokens", "kind", "shard"))
         alike = self.walked[(kind[self.walked] == kind[row]) & (tokens[self.walked] <= tokens[row])]
-        alike = alike[alike != row]
+        alike = alike[~np.isin(alike, list(tried))]
         # those behind it in the index first; the last key counts most
         keys = (alike, alike < row, shard[alike] == shard[row], -tokens[alike].astype(np.int64))
-        yield from alike[np.lexsort(keys)][:TRIES].tolist()
+        return int(alike[np.lexsort(keys)[0]]) if len(alike) else None
 
     def note(self, row: int, error: Exception, substitute: int | None) -> None:
         """Records that a row could not be read. Raises GokuError where nothing may stand in for it, and where too many are
