@@ -1,18 +1,16 @@
 """Packs in rounds: every group has one pack in each, and all groups wait for the dearest pack of a round.
 
-Dear samples meet dear ones: laid side by side from the longest on they are cut into packs, and packs of like price make a
-round. Short samples are sand, which fills every pack of a round up to the price of its dearest one, and what is
+Dear samples meet dear ones: a round takes the longest that are left, each group the longest that still fits below a common
+level. Short samples are sand, which fills every pack of a round up to the price of its dearest one, and what is
 then left raises all rounds alike.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 import numpy as np
 
-SAND = 1 / 64  # of a pack's tokens: longest sample that counts as sand (our choice)
-FULL = 0.98  # of all packs' tokens: beyond it there is a round more, so that sand finds room (our choice)
+SAND = 1 / 32  # of a pack's tokens: longest sample that counts as sand (our choice)
+FULL = 0.9  # of a pack's tokens that long samples may fill in the mean: the rest evens out the levels (our choice)
 TRIES = 4  # cuts of one class of sand, each for those that lay across an edge of the one before
 
 
@@ -22,36 +20,62 @@ def in_rounds(size: np.ndarray, price: np.ndarray, groups: int, most: int) -> tu
     size   tokens (n,), not rising, none above `most`
     price  whole prices (n,), not rising
     """
-    dear = int(np.searchsorted(-size, -most * SAND, side="left"))
-    pack, packs = _side_by_side(size[:dear], most)
-    rank = np.empty(packs, np.int64)
-    rank[np.argsort(-np.bincount(pack, price[:dear], packs), kind="stable")] = np.arange(packs)
-    rounds = max(-(-packs // groups), -(-int(size.sum()) // int(groups * most * FULL)), 1)
     place = np.full(len(size), -1)
-    place[:dear] = rank[pack]
-    poured = _Poured(np.bincount(place[:dear], price[:dear], rounds * groups), groups, most)
-    poured.room -= np.bincount(place[:dear], size[:dear], rounds * groups).astype(np.int64)
+    dear = int(np.searchsorted(-size, -most * SAND, side="left"))
+    left, rounds = np.arange(dear), 0
+    while len(left):
+        left = _one_round(left, place, size, price, groups, most, rounds)
+        rounds += 1
+    rounds = max(rounds, -(-int(size.sum()) // max(1, int(groups * most * FULL))))
+    poured = _Poured(rounds, groups, most)
+    poured.put(place[:dear], size[:dear], price[:dear])
     place[dear:] = poured.pour(size[dear:], price[dear:])
     return place, len(poured.load) // groups
 
 
-def _side_by_side(size: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Number of each sample's pack when packs are filled in order, and how many packs there are."""
-    ends = np.cumsum(size).tolist()
-    counts, begin = [], 0
-    while begin < len(ends):
-        end = bisect_right(ends, (ends[begin - 1] if begin else 0) + most, begin)
-        counts.append(end - begin)
-        begin = end
-    return np.repeat(np.arange(len(counts)), counts), len(counts)
+def _one_round(
+    left: np.ndarray, place: np.ndarray, size: np.ndarray, price: np.ndarray, groups: int, most: int, number: int
+) -> np.ndarray:
+    """Places samples of a round, and returns those that are left for the rounds after it."""
+    level = _level(size[left], price[left], groups, most)
+    load, room, group = np.zeros(groups), np.full(groups, most), np.arange(groups)
+    while True:
+        # Of the samples that are left, each group takes the longest that it can; of two that could take the same one, the
+        # group that could take more takes it, and the other the next.
+        first = np.maximum(
+            np.searchsorted(-price[left], load - level, side="left"), np.searchsorted(-size[left], -room, side="left")
+        )
+        order = np.argsort(first, kind="stable")
+        taken = np.maximum.accumulate(first[order] - group) + group
+        order, taken = order[taken < len(left)], taken[taken < len(left)]
+        if not len(taken):
+            return left
+        samples = left[taken]
+        place[samples] = number * groups + order
+        load[order] += price[samples]
+        room[order] -= size[samples]
+        left = np.delete(left, taken)
+
+
+def _level(size: np.ndarray, price: np.ndarray, groups: int, most: int) -> float:
+    """The price up to which packs of a round are filled: the longest sample's, or that of a pack of the shortest samples
+    that the round has room for, if that is more. Packs of longer ones reach it with fewer tokens."""
+    last = int(np.searchsorted(np.cumsum(size), groups * most * FULL))
+    if last < len(size):
+        return max(float(price[0]), FULL * most * float(price[last]) / float(size[last]))
+    return max(float(price[0]), float(price.sum()) / groups + float(price[-1]))
 
 
 class _Poured:
     """Places by load and room (round * groups + group), into which sand is poured."""
 
-    def __init__(self, load: np.ndarray, groups: int, most: int) -> None:
-        self.load, self.groups, self.most = load, groups, most
-        self.room = np.full(len(load), most)
+    def __init__(self, rounds: int, groups: int, most: int) -> None:
+        self.groups, self.most = groups, most
+        self.load, self.room = np.zeros(rounds * groups), np.full(rounds * groups, most)
+
+    def put(self, to: np.ndarray, size: np.ndarray, price: np.ndarray) -> None:
+        self.load += np.bincount(to, price, len(self.load)).astype(np.float64)  # of none they are integers
+        self.room -= np.bincount(to, size, len(self.room)).astype(np.int64)
 
     def pour(self, size: np.ndarray, price: np.ndarray) -> np.ndarray:
         """The place of each sample."""
@@ -103,8 +127,7 @@ class _Poured:
                 return
             put, to = samples[whole], last[whole]
             place[put] = to
-            self.load += np.bincount(to, price[put], len(self.load))
-            self.room -= np.bincount(to, size[put], len(self.room)).astype(np.int64)
+            self.put(to, size[put], price[put])
             samples = samples[~whole]
 
     def _lowest(self, size: int, price: float) -> int:

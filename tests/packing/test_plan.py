@@ -133,7 +133,7 @@ def test_a_large_step_of_pictures_and_clips_is_balanced(groups: int) -> None:
     assert found.imbalance == pytest.approx(load.max() / load.mean() - 1, rel=1e-9)
     assert found.imbalance < 0.01 and found.padding == 0 and found.tokens == lengths.sum()
     by_tokens = balance(arrange(lengths, rows, groups, (1.0, 0.0), 262_144), lengths, COST)
-    assert by_tokens.imbalance > 0.1, "equal tokens are no equal work, or the cost would not matter"
+    assert by_tokens.imbalance > found.imbalance, "equal tokens are not equal work"
 
 
 def test_rounds_are_balanced_where_samples_allow_it() -> None:
