@@ -41,19 +41,15 @@ class Data(BaseModel):
 
 
 class Cost(BaseModel):
-    """Cost linear*n + quadratic*n^2 of a sample of n tokens, by which groups of ranks get equal work."""
+    """Cost linear*n + quadratic*n^2 of a sample of n tokens, by which groups of ranks share work; `goku bench cost` finds it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    linear: float | None = Field(None, ge=0, description="of a token, any unit; null: the FLOP of the network")
-    quadratic: float | None = Field(
-        None, ge=0, description="of a pair of tokens, same unit; both are what goku bench cost measures"
-    )
+    linear: float = Field(ge=0, description="of a token, any unit")
+    quadratic: float = Field(ge=0, description="of a pair of tokens, same unit")
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> Cost:
-        if (self.linear is None) != (self.quadratic is None):
-            raise ValueError("linear and quadratic come from one measurement: give both, or null for both")
+    def _something_costs(self) -> Cost:
         if self.linear == 0 and self.quadratic == 0:
             raise ValueError("linear and quadratic are both 0: no sample would cost anything")
         return self

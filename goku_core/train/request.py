@@ -164,8 +164,10 @@ class TrainRequest(BaseModel):
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())
     data: Data = Field(default_factory=Data, description="how latents are read", json_schema_extra=HOW)
-    cost: Cost = Field(
-        default_factory=Cost, description="what a sample costs, to share work among ranks", json_schema_extra=HOW
+    cost: Cost | None = Field(
+        None,
+        description="{linear, quadratic} of a sample of n tokens, as goku bench cost measures them; null: by FLOP",
+        json_schema_extra=HOW,
     )
 
     @model_validator(mode="after")

@@ -142,8 +142,8 @@ def test_the_cost_is_the_measured_one_or_that_of_the_network() -> None:
     plain = asked()  # width 32, ffn 64
     assert cost_of(plain) == (12 * 32**2 + 4 * 32 * 64, 4 * 32)
     assert cost_of(plain.model_copy(update={"cost": Cost(linear=2e-6, quadratic=3e-11)})) == (2e-6, 3e-11)
-    with pytest.raises(ValueError, match="give both"):
-        Cost(linear=1.0)
+    with pytest.raises(ValueError, match="no sample would cost anything"):
+        Cost(linear=0.0, quadratic=0.0)
 
 
 def test_the_wrong_source_is_named() -> None:

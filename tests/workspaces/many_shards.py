@@ -36,7 +36,7 @@ def write_latents(folder: Path) -> Path:
 
 def asked(phase: str = "second", data: dict[str, object] | None = None, **changes: object) -> Request:
     """The request of one phase with these keys of `data`."""
-    return request(phase, **{"tokens": 160, **changes}).model_copy(update={"data": Data(**(data or {}))})
+    return request(phase, **{"tokens": 320, **changes}).model_copy(update={"data": Data(**(data or {}))})
 
 
 def packer(

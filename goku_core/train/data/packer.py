@@ -43,7 +43,7 @@ class Stored(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A sample of a step: with its noise, and with the null text where its own was dropped."""
+    """A sample of a step: with its noise and time (1,), and with the null text where its own was dropped."""
 
     row: int
     id: str
@@ -51,6 +51,7 @@ class Sample(NamedTuple):
     coords: Tensor
     text: Tensor
     noise: Tensor
+    time: Tensor
 
 
 class Packer:
@@ -137,7 +138,7 @@ class Packer:
             return weightless(width, self.null_text, self.phase.image_condition)
         samples = list(each(partial(self._sample, step=step), rows.tolist()))
         lengths = torch.tensor([len(sample.tokens) for sample in samples])
-        times = self._times([sample.id for sample in samples], lengths, step)
+        times = torch.cat([sample.time for sample in samples])
         data, noise = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("tokens", "noise"))
         text, text_cu_seqlens = pack_texts([sample.text for sample in samples])
         clips = sum(bool(self.is_clip[sample.row]) for sample in samples)
@@ -162,7 +163,8 @@ class Packer:
         dropped = uniform(self.seed, "text dropout", name, step) < self.request.text_dropout
         noise = philox(self.seed, "noise", name, step).standard_normal(tuple(stored.tokens.shape), "f4")
         text = self.null_text if dropped else stored.text
-        return Sample(stored.row, name, stored.tokens, stored.coords, text, torch.from_numpy(noise))
+        time = self._time(name, len(stored.tokens), step)
+        return Sample(stored.row, name, stored.tokens, stored.coords, text, torch.from_numpy(noise), time)
 
     def _readable(self, row: int) -> Stored:
         """The sample of a row, or where that cannot be read of the row that stands in for it."""
@@ -203,12 +205,14 @@ class Packer:
         except GokuError:  # bytes that changed on their way arrive whole the second time
             return self.reader.sample(row)
 
-    def _times(self, ids: list[str], lengths: Tensor, step: int) -> Tensor:
+    def _time(self, name: str, tokens: int, step: int) -> Tensor:
+        """(1,). One at a time: of many, torch computes most by vectors and the rest one by one, and the two differ in the last
+        bit, so that a time would depend on its place among others."""
         transport = self.request.transport
-        draws = torch.tensor([uniform(self.seed, "time", i, step) for i in ids], dtype=torch.float32)
-        times = timestep_of_uniform(draws, transport.law, transport.location, transport.scale)
-        shift = shift_by_law(transport.shift, transport.shift_law, lengths, transport.base_tokens)
-        return self.flow.on_path(shift_time(times, shift))
+        draw = torch.tensor([uniform(self.seed, "time", name, step)], dtype=torch.float32)
+        time = timestep_of_uniform(draw, transport.law, transport.location, transport.scale)
+        shift = shift_by_law(transport.shift, transport.shift_law, torch.tensor([tokens]), transport.base_tokens)
+        return self.flow.on_path(shift_time(time, shift))
 
     def _condition(self, samples: list[Sample], step: int) -> Tensor:
         """The first latent frame of each clip, repeated over its frames (paper section 2.5); zeros for pictures.
@@ -227,7 +231,7 @@ class Packer:
 
 def cost_of(request: TrainRequest) -> Cost:
     """(a, b) of a sample's cost a*n + b*n^2: as measured, else by the FLOP of the network."""
-    if request.cost.linear is not None and request.cost.quadratic is not None:
+    if request.cost is not None:
         return request.cost.linear, request.cost.quadratic
     size = request.model if request.model.name == "custom" else CONFIGS[request.model.name]
     return flop_cost(size.width, size.ffn)
