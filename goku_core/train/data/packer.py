@@ -30,6 +30,7 @@ from goku_core.transport import RectifiedFlow, shift_by_law, shift_time, timeste
 
 # What a store says of one object. Everything else it refuses (credentials, the bucket) is no matter of a sample.
 OF_THE_OBJECT = ABSENT | {"InvalidRange"}
+VECTOR = 64  # a multiple of what any processor computes at once
 Each = Callable[[Callable[[int], "Sample"], Iterable[int]], Iterable["Sample"]]
 
 
@@ -43,7 +44,7 @@ class Stored(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A sample of a step: with its noise and time (1,), and with the null text where its own was dropped."""
+    """A sample of a step: with its noise, and with the null text where its own was dropped."""
 
     row: int
     id: str
@@ -51,7 +52,6 @@ class Sample(NamedTuple):
     coords: Tensor
     text: Tensor
     noise: Tensor
-    time: Tensor
 
 
 class Packer:
@@ -138,7 +138,7 @@ class Packer:
             return weightless(width, self.null_text, self.phase.image_condition)
         samples = list(each(partial(self._sample, step=step), rows.tolist()))
         lengths = torch.tensor([len(sample.tokens) for sample in samples])
-        times = torch.cat([sample.time for sample in samples])
+        times = self._times([sample.id for sample in samples], lengths, step)
         data, noise = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("tokens", "noise"))
         text, text_cu_seqlens = pack_texts([sample.text for sample in samples])
         clips = sum(bool(self.is_clip[sample.row]) for sample in samples)
@@ -163,8 +163,7 @@ class Packer:
         dropped = uniform(self.seed, "text dropout", name, step) < self.request.text_dropout
         noise = philox(self.seed, "noise", name, step).standard_normal(tuple(stored.tokens.shape), "f4")
         text = self.null_text if dropped else stored.text
-        time = self._time(name, len(stored.tokens), step)
-        return Sample(stored.row, name, stored.tokens, stored.coords, text, torch.from_numpy(noise), time)
+        return Sample(stored.row, name, stored.tokens, stored.coords, text, torch.from_numpy(noise))
 
     def _readable(self, row: int) -> Stored:
         """The sample of a row, or where that cannot be read of the row that stands in for it."""
@@ -205,14 +204,15 @@ class Packer:
         except GokuError:  # bytes that changed on their way arrive whole the second time
             return self.reader.sample(row)
 
-    def _time(self, name: str, tokens: int, step: int) -> Tensor:
-        """(1,). One at a time: of many, torch computes most by vectors and the rest one by one, and the two differ in the last
-        bit, so that a time would depend on its place among others."""
+    def _times(self, names: list[str], lengths: Tensor, step: int) -> Tensor:
+        """(S,). In whole vectors: torch computes what is left over at the end by other means, which differ in the last bit, and
+        a time must not depend on its place in a pack."""
         transport = self.request.transport
-        draw = torch.tensor([uniform(self.seed, "time", name, step)], dtype=torch.float32)
-        time = timestep_of_uniform(draw, transport.law, transport.location, transport.scale)
-        shift = shift_by_law(transport.shift, transport.shift_law, torch.tensor([tokens]), transport.base_tokens)
-        return self.flow.on_path(shift_time(time, shift))
+        draws = torch.full((-(-len(names) // VECTOR) * VECTOR,), 0.5)
+        draws[: len(names)] = torch.tensor([uniform(self.seed, "time", name, step) for name in names])
+        times = timestep_of_uniform(draws, transport.law, transport.location, transport.scale)[: len(names)]
+        shift = shift_by_law(transport.shift, transport.shift_law, lengths, transport.base_tokens)
+        return self.flow.on_path(shift_time(times, shift))
 
     def _condition(self, samples: list[Sample], step: int) -> Tensor:
         """The first latent frame of each clip, repeated over its frames (paper section 2.5); zeros for pictures.
