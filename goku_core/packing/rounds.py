@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-SAND = 1 / 32  # of a pack's tokens: longest sample that counts as sand (our choice)
-FULL = 0.9  # of a pack's tokens that long samples may fill in the mean: the rest evens out the levels (our choice)
-TRIES = 4  # cuts of one class of sand, each for those that lay across an edge of the one before
+SAND = 1 / 64  # of a pack's tokens: longest sample that counts as sand (our choice)
+FULL = 0.95  # of a pack's tokens that long samples may fill in the mean: the rest evens out the levels (our choice)
+LOOPS = 3  # levels of sand: prices per token differ from class to class, so the first is a little off
+TRIES = 8  # cuts of one class of sand, each for those that lay across an edge of the one before
 
 
 def in_rounds(size: np.ndarray, price: np.ndarray, groups: int, most: int) -> tuple[np.ndarray, int]:
@@ -81,7 +82,7 @@ class _Poured:
         """The place of each sample."""
         place = np.full(len(size), -1)
         left = np.arange(len(size))
-        for _ in range(2):  # the first level is a little off: prices per token differ from class to class
+        for _ in range(LOOPS):
             ceiling = self._ceiling(size[left], price[left])
             for begin, end in _classes(size[left]):
                 self._cut(left[begin:end], place, size, price, ceiling)
