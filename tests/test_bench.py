@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMED = {
     **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
     **{"latents": "goku shards", "captions": "goku"},
+    **{"loader": "goku", "cost": ("4 samples", "16 samples")},
 }
-SCORED = {"pilot", "shots"}  # their ratios are of distances and of F1, not of seconds
+SCORED = {"pilot", "shots", "packing"}  # their ratios are of distances, of F1 and of modelled cost, not of seconds
 CURATION = {"curate"}  # tests/curate/test_curate_bench.py
 NAMES = sorted(listed(ROOT / "benchmarks"))
 

@@ -26,7 +26,7 @@ REVISIONS = {
     "curate": 3,
     "vae": 1,
     "precompute": 3,
-    "train": 2,
+    "train": 3,
     "evaluate": 1,
     "promote": 1,
 }

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards.encoders import refuse_other_encoders
-from goku_core.shards.places import AGAIN, Mapped, Objects, Ranged
+from goku_core.shards.places import AGAIN, Mapped, Objects, Place, Ranged
 from goku_core.shards.writer import TENSORS, index_schema
 
 ENCODERS_FILE = "encoders.json"
@@ -26,12 +26,15 @@ class ShardReader:
     metadata   what the index says of its encoders
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises GokuError where there is no index, or where it was made with other encoders than the data set it lies in."""
+    def __init__(self, folder: Path, shards: Place | None = None) -> None:
+        """`shards`: where the bytes are, if not memory-mapped from the folder itself.
+
+        Raises GokuError where there is no index, or where it was made with other encoders than the data set it lies in.
+        """
         index = folder / "index.parquet"
         if not index.is_file():
             raise GokuError(f"{index} is not there. Run `goku run precompute` first.")
-        self._take(pq.read_table(index), Mapped(folder), str(folder))
+        self._take(pq.read_table(index), shards or Mapped(folder), str(folder))
         beside = folder.parent / ENCODERS_FILE
         if beside.is_file():
             refuse_other_encoders(self.metadata, json.loads(beside.read_text()), str(index), str(beside))
@@ -49,7 +52,7 @@ class ShardReader:
             refuse_other_encoders(reader.metadata, json.loads(beside), prefix, ENCODERS_FILE)
         return reader
 
-    def _take(self, table: pa.Table, shards: Mapped | Ranged, where: str) -> None:
+    def _take(self, table: pa.Table, shards: Place, where: str) -> None:
         if missing := [name for name in index_schema().names if name not in table.column_names]:
             raise GokuError(f"{where}: the index has no column {missing[0]}: an earlier release wrote it. {AGAIN}")
         self.where, self._shards = where, shards

@@ -22,7 +22,7 @@ from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import write_json
 from goku_core.shards import ShardReader, refuse_other_encoders
-from goku_core.train.data import Loader, Packer
+from goku_core.train.data import Loader, Packer, open_latents
 from goku_core.train.events import RankContext
 from goku_core.train.job import EVENTS, RESULT, Job, NullText, Start
 from goku_core.train.loop import Trained, train_phase
@@ -32,6 +32,7 @@ from goku_core.train.parallel.prepare import collected
 from goku_core.train.request import FROM_SCRATCH, Phase
 
 TRAINING_WEIGHTS = "training.safetensors"
+UNREADABLE = "unreadable.jsonl"  # samples that could not be read, written by all ranks
 # How long a rank waits in a collective for the others. Ranks that are slow or gone are found by their heartbeats, long before.
 PATIENCE = timedelta(minutes=30)
 
@@ -39,11 +40,13 @@ PATIENCE = timedelta(minutes=30)
 def work(job: Job, start: Start, context: Context, mesh: Mesh) -> Trained:
     """Trains the job's phase; rank 0 writes its weights to models/<phase>, averaged and raw. All ranks of the mesh call it."""
     name, phase = job.phase
-    reader = ShardReader(context.input("data/latents") / phase.resolution)
+    data, equal = job.request.data, job.request.parallel.reshard == "after_block"
+    reader = open_latents(data, context.input("data/latents") / phase.resolution)
     torch.set_rng_state(start.random_state)
     model, ema = _initial(job.config, phase, reader, context)
-    packer = Packer(reader, phase, job.request, NullText(start.null_text), context.seed)
-    loader = Loader(packer, mesh.group, mesh.groups)
+    record, rounds = context.scratch / UNREADABLE, "equal" if equal else "free"
+    packer = Packer(reader, phase, job.request, NullText(start.null_text), context.seed, record, rounds)
+    loader = Loader(packer, mesh.group, mesh.groups, data.ahead, data.threads)
     try:
         state, trained = train_phase(name, phase, job.request, model, ema, loader, context, mesh)
     finally:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goku_core.pipeline.identity import HOW
+from goku_core.train.data_request import Cost, Data
 from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
@@ -169,6 +170,12 @@ class TrainRequest(BaseModel):
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints", json_schema_extra=HOW)
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())
+    data: Data = Field(default_factory=Data, description="how latents are read", json_schema_extra=HOW)
+    cost: Cost | None = Field(
+        None,
+        description="{linear, quadratic} of a sample of n tokens, as goku bench cost measures them; null: by FLOP",
+        json_schema_extra=HOW,
+    )
 
     @model_validator(mode="after")
     def _phases_continue_earlier_ones(self) -> TrainRequest:

@@ -15,6 +15,7 @@ from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
+from goku_core.train.data import open_latents
 from goku_core.train.events import followed
 from goku_core.train.job import EVENTS, RESULT, Job, Start
 from goku_core.train.launch import launch
@@ -36,7 +37,7 @@ def run(request: TrainRequest, context: Context) -> Report:
     keep_freed_memory()
     torch.set_num_threads(context.cores)
     torch.manual_seed(context.seed)
-    reader = ShardReader(context.input("data/latents") / phase.resolution)
+    reader = open_latents(request.data, context.input("data/latents") / phase.resolution)
     text_spec = json.loads(reader.metadata["text_request"])
     vae, encoder = _same_encoders(text_spec, reader, context)
     config = _config(request, phase, vae.config.latent_channels, encoder.width)

@@ -11,7 +11,7 @@ import pytest
 from latent_workspace import make_workspace, request
 
 from goku_core.models.text import WordEncoder
-from goku_core.packing import plan
+from goku_core.packing import rows_of_step
 from goku_core.shards import ShardReader
 from goku_core.train.data import Packer
 
@@ -34,7 +34,7 @@ def walked(packer: Packer, samples: int) -> Counter:
     rows: list[int] = []
     step = 0
     while len(rows) < samples:
-        rows += plan(packer.lengths, packer.mix, 4, packer.seed, step)[0].tolist()  # one picture a step
+        rows += rows_of_step(packer.lengths, packer.mix, 4, packer.seed, step).tolist()  # one picture a step
         step += 1
     return Counter(rows)
 
