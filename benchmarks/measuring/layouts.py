@@ -80,7 +80,7 @@ def webdataset(folder: Path, begin: int = 0, workers: int = 0) -> Iterator[Sampl
     tars = [str(path) for path in sorted((folder / "tars").glob("*.tar"))]
     data = wds.WebDataset(tars, shardshuffle=len(tars), seed=0, empty_check=False)
     if begin:
-        data = data.slice(begin, None)
+        data = data.slice(begin // max(1, workers), None)  # each worker reads past its part
     data = data.shuffle(SHUFFLED).decode().to_tuple("latent.npy", "text.npy").map(_as_training)
     if workers:
         yield from torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
