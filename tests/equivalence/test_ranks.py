@@ -96,9 +96,9 @@ def test_packs_of_the_arrangements_differ(runs: Path) -> None:
         return list(json.loads((runs / name / f"seen-{rank}.json").read_text())["packs"].values())
 
     assert all(len(step) == 1 for step in packs("one rank", 0))
-    assert all(len(step) > 2 and max(step) <= 24 for step in packs("small packs", 0))
+    assert all(len(step) > 2 and max(step) <= 20 for step in packs("small packs", 0))
     first, second = (packs("two shards, small packs, selective", rank) for rank in (0, 1))
-    assert [len(step) for step in first] != [len(step) for step in second] or first != second
+    assert [len(step) for step in first] != [len(step) for step in second]
     assert [sum(step) for step in first] != [sum(step) for step in second]
 
 

@@ -41,7 +41,7 @@ class Arrangement:
         return self.parallel.get("ranks_per_node", 1)
 
     def job(self, workspace: Path, place: Path) -> Job:
-        changes = {"steps": STEPS, "tokens": 96, "warmup": 2, "decay": 0.0, "learning_rate": 3e-3, **self.phase}
+        changes = {"steps": STEPS, "tokens": 84, "warmup": 2, "decay": 0.0, "learning_rate": 3e-3, **self.phase}
         asked = latent_workspace.request("second", init_from="vae", **changes).model_dump()
         parallel = {"precision": "float64", "device": "cpu", **self.parallel}
         asked |= {
@@ -63,16 +63,16 @@ SHARDED_2 = {"ranks_per_node": 2}
 SEQUENCE_2 = {"ranks_per_node": 2, "sequence": 2}
 ALONE = {
     "one rank": Arrangement(),
-    "small packs": Arrangement(phase={"pack_tokens": 24}),
+    "small packs": Arrangement(phase={"pack_tokens": 20}),
     "muon": Arrangement(request={"optimizer": "muon"}),
 }
 SPREAD = {
     "two copies": Arrangement({"ranks_per_node": 2, "shard": 1}),
     "two on a pack, full": Arrangement(SEQUENCE_2 | {"recomputation": "full"}),
-    "two shards, small packs, selective": Arrangement(SHARDED_2 | {"recomputation": "selective"}, {"pack_tokens": 24}),
+    "two shards, small packs, selective": Arrangement(SHARDED_2 | {"recomputation": "selective"}, {"pack_tokens": 20}),
     "two copies of two shards": Arrangement({"ranks_per_node": 4, "shard": 2}),
     "two copies of two shards, after each block": Arrangement(
-        {"ranks_per_node": 4, "shard": 2, "reshard": "after_block"}, {"pack_tokens": 24}
+        {"ranks_per_node": 4, "shard": 2, "reshard": "after_block"}, {"pack_tokens": 20}
     ),
     "two shards of two on a pack": Arrangement({"ranks_per_node": 4, "sequence": 2}),
     "muon, two shards": Arrangement(SHARDED_2, request={"optimizer": "muon"}),
@@ -81,7 +81,7 @@ SPREAD = {
 MORE = {
     "two shards": Arrangement(SHARDED_2),
     "two on a pack": Arrangement(SEQUENCE_2),
-    "two shards, after each block": Arrangement(SHARDED_2 | {"reshard": "after_block"}, {"pack_tokens": 24}),
+    "two shards, after each block": Arrangement(SHARDED_2 | {"reshard": "after_block"}, {"pack_tokens": 20}),
     "four shards": Arrangement({"ranks_per_node": 4}),
     "four copies": Arrangement({"ranks_per_node": 4, "shard": 1}),
     "two copies of two on a pack": Arrangement({"ranks_per_node": 4, "sequence": 2, "shard": 1}),
@@ -90,7 +90,7 @@ MORE = {
         {"ranks_per_node": 4, "sequence": 4, "reshard": "after_block", "recomputation": "selective"}
     ),
     "two shards, compiled": Arrangement(SHARDED_2 | {"compile": True}),
-    "two on a pack, compiled": Arrangement(SEQUENCE_2 | {"compile": True}),
+    "two on a pack, compiled, full": Arrangement(SEQUENCE_2 | {"compile": True, "recomputation": "full"}),
 }
 OF_ONE = ALONE | {"bfloat16, one rank": Arrangement({"precision": "bfloat16"})}
 
