@@ -18,7 +18,7 @@ FPS = 8  # enough for samples 0.5 s apart; codecs see larger steps between frame
 Frames = list[np.ndarray]
 # Copies that must be found, and harder ones that are reported beside them.
 PLANTED = ("re-encoded", "scaled to half", "scaled to 1.5", "cropped 5 %", "shifted 0.5 s")
-BESIDES = ("letterboxed", "brighter", "cropped 10 %", "all of it")
+BESIDES = ("letterboxed", "brighter", "cropped 10 %", "all of it", "logo", "5 frames/s")
 KINDS = PLANTED + BESIDES
 
 
@@ -135,6 +135,26 @@ def brightened(frames: Frames, gain: float = 1.12, lift: float = 8.0) -> Frames:
     return [np.clip(image * gain + lift, 0, 255).astype(np.uint8) for image in frames]
 
 
+def marked(frames: Frames) -> Frames:
+    """A station's logo in a corner, half of it shining through."""
+    height, width = frames[0].shape[:2]
+    place = np.s_[height // 20 : height // 20 + height // 9, width - width // 20 - width // 7 : width - width // 20]
+    logo = np.full((*frames[0][place].shape[:2], 3), (200, 30, 40), np.uint8)
+    cv2.putText(
+        logo, "TV 5", (2, len(logo) - 6), cv2.FONT_HERSHEY_SIMPLEX, len(logo) / 36, (250, 250, 250), 2, cv2.LINE_AA
+    )
+    found = [image.copy() for image in frames]
+    for image in found:
+        image[place] = (image[place].astype(np.uint16) + logo) // 2
+    return found
+
+
+def slowed(frames: Frames, fps: int) -> Frames:
+    """What a copy of ``fps`` frames/s shows at the moments of these: each frame for longer, none between."""
+    shown = (int(index * fps / FPS) * FPS / fps for index in range(len(frames)))
+    return [frames[int(index)] for index in shown]
+
+
 def copies(scene: Scene, seconds: float, seed: int, kinds: Iterable[str] | None = None) -> dict[str, Frames]:
     """The planted near-duplicates of one clip, by kind (`KINDS`); every one of them is encoded besides."""
     rng = np.random.default_rng([9, scene.ground, scene.take, seed])
@@ -150,5 +170,7 @@ def copies(scene: Scene, seconds: float, seed: int, kinds: Iterable[str] | None 
         "brighter": lambda: recoded(brightened(frames), 24),
         "cropped 10 %": lambda: recoded(cropped(frames, 0.10, rng), 24),
         "all of it": lambda: recoded(brightened(scaled(cropped(later, 0.05, rng), 0.7), 1.06, 4), 28),
+        "logo": lambda: recoded(marked(frames), 24),
+        "5 frames/s": lambda: recoded(slowed(frames, 5), 24),
     }
     return {kind: made[kind]() for kind in (made if kinds is None else kinds)}

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from goku_core.collect.gather import gather
-from goku_core.collect.listing import RAW_FOLDER, Medium, find_files, list_media, uri_of
+from goku_core.collect.listing import KNOWN_TYPES, RAW_FOLDER, Medium, find_files, list_media, uri_of
 from goku_core.collect.request import Request
 from goku_core.collect.sample import Recipe, corpus
 from goku_core.pipeline.context import Context
@@ -89,7 +89,7 @@ def collect(request: Request, context: Context) -> Report:
         if not any(medium.kind != "unknown" for medium in media):
             raise GokuError(
                 f"collect.source: {folder} holds no video or image among its {len(media)} files. "
-                "Known types: mp4 mov mkv webm avi m4v, jpg jpeg png webp"
+                f"Known types: {KNOWN_TYPES}"
             )
         _say_sidecar_problems(media, context)
     pq.write_table(as_table(media), context.output(RAW_TABLE), compression="zstd")

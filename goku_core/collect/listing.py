@@ -11,8 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 RAW_FOLDER = "data/raw"
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# Of the containers that `media.probe` opens, and of the pictures that it knows by their first bytes.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi"),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv", ".ogv"),
+)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+KNOWN_TYPES = " ".join(suffix[1:] for suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES)
 SIDECAR_SUFFIXES = (".json", ".txt")
 
 
@@ -101,8 +106,7 @@ def uri_of(path: Path, workspace: Path) -> str:
 
 
 def of_unknown_type(medium: Medium, path: PurePath) -> Medium:
-    known = " ".join(VIDEO_SUFFIXES + IMAGE_SUFFIXES)
-    message = f"'{path.suffix}' is not one of the known types: {known}"
+    message = f"'{path.suffix}' is not one of the known types: {KNOWN_TYPES}"
     return replace(medium, outcome="rejected", filter="type", message=message)
 
 

@@ -17,7 +17,8 @@ from goku_core.curate.request import Request
 
 # In this order. A row that one of these rejected was measured, and can be decided anew.
 FILTERS = (
-    *("nsfw", "watermark", "quality_heuristic", "tier_side", "ocr_coverage", "aesthetic", "motion_low", "motion_high"),
+    *("nsfw", "watermark", "quality_heuristic", "tier_side", "ocr_coverage", "aesthetic", "motion_unmeasured"),
+    *("motion_low", "motion_high"),
     *("near_duplicate", "semantic_duplicate"),
     "balance",  # not decided here, but after it, by `taxonomy.balance`: it counts what is left
 )

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from goku_core.curate import proxies
 from goku_core.curate.captions import step as captions
-from goku_core.curate.checks import drift
+from goku_core.curate.checks import drift, library
 from goku_core.curate.checks.conservation import Conservation
 from goku_core.curate.checks.page import write_validation_page
 from goku_core.curate.decide import decide
@@ -45,6 +45,7 @@ RAW_TABLE, CLIP_TABLE, TRANSCODED, REPORT = (
 )
 PAGE = "reports/curation.html"
 PROXIES = "proxies"  # below scratch: sampled frames for models and captioners
+STILLS = "stills"  # below scratch: a picture of each clip for the gallery
 OPERATOR = "goku_core.curate.survey:survey"
 BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
 VERSION_DIGITS = 12
@@ -75,6 +76,7 @@ def curate(request: Request, context: Context) -> Report:
     """Runs the whole stage. Raises `GokuError` where nothing was collected or the result fails its validation."""
     started = time.monotonic()
     raw = _collected(context.input(RAW_TABLE))
+    library.import_ahead()
     models.check(request, context)
     captions.check(request, context)
     taxonomy.check(request, context)
@@ -104,7 +106,7 @@ def curate(request: Request, context: Context) -> Report:
     def locate(uri: str) -> Path:
         return context.staging / uri if uri.startswith(f"{TRANSCODED}/") else context.input(uri)
 
-    examples = write_gallery(rows, folder, request, locate)
+    examples = write_gallery(rows, folder, request, locate, context.scratch / STILLS)
     write_summary(rows, raw.num_rows, request, examples, folder / "funnel.json")
     write_page(rows, request, examples, folder / "funnel.json", context.output(PAGE))
     report = _report(version, rows, raw.num_rows, survey_seconds, time.monotonic() - started)
@@ -143,6 +145,7 @@ def _survey(raw: pa.Table, request: Request, context: Context) -> list[dict[str,
         "workspace": str(context.workspace),
         "transcoded": str(copies),
         "proxies": str(context.scratch / PROXIES) if proxies.wanted(request) else None,
+        "stills": str(context.scratch / STILLS) if request.previews.frames else None,
     }
     with context.progress("curate: decode and score", raw.num_rows, "files") as bar:
         result = run_operator(

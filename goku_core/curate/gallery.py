@@ -5,16 +5,21 @@ near-duplicates side by side, and clips that play.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from goku_core.curate import proxies
 from goku_core.curate.duplicates import LOOKS_LIKE
 from goku_core.curate.page.measures import measures, nearest
+from goku_core.curate.proxies import even_height
 from goku_core.curate.request import Previews, Request
 from goku_core.media import decode
 from goku_core.media.encode import write_image, write_video
+from goku_core.media.planes import resize
 from goku_core.media.probe import MediaError
 
 QUALITY = 80  # JPEG
@@ -27,13 +32,18 @@ SHOWN = (
 
 
 def write_gallery(
-    rows: list[dict[str, Any]], folder: Path, request: Request, locate: Callable[[str], Path]
+    rows: list[dict[str, Any]],
+    folder: Path,
+    request: Request,
+    locate: Callable[[str], Path],
+    stills: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Writes examples/*.jpg and clips/*.mp4; returns what each file shows and why it is shown, in order.
 
     role    "kept" and "rejected": spread over the table; "near": nearest to a threshold, on either side of it (`measure`);
             "pair": a near-duplicate and, under `twin`, the clip that stayed in its place; "clip": plays
     locate  from a row's uri to the file
+    stills  folder of pictures that the survey left; what has none there is decoded
 
     A row is drawn once, however many roles it has. Failed files have no picture.
     """
@@ -45,7 +55,7 @@ def write_gallery(
     def frame_of(row: dict[str, Any]) -> str | None:
         if row["clip_id"] not in drawn:
             file = f"examples/{_short(row)}.jpg"
-            written = _write_frame(folder / file, row, previews.width, locate(row["uri"]))
+            written = _write_frame(folder / file, row, previews.width, locate(row["uri"]), stills)
             drawn[row["clip_id"]] = file if written else None
         return drawn[row["clip_id"]]
 
@@ -120,21 +130,27 @@ def _entry(file: str, row: dict[str, Any], role: str, **more: Any) -> dict[str, 
     return {"file": file, "role": role} | {name: row.get(name) for name in SHOWN} | more
 
 
-def _height(row: dict[str, Any], width: int) -> int:
-    return max(2, round(row["height"] * width / row["width"] / 2) * 2)
-
-
-def _write_frame(path: Path, row: dict[str, Any], width: int, source: Path) -> bool:
-    height = _height(row, width)
+def _write_frame(path: Path, row: dict[str, Any], width: int, source: Path, stills: Path | None) -> bool:
+    height = even_height(row["height"], row["width"], width)
     try:
         if row["kind"] == "image":
             image = decode.read_image(source, height, width)
+        elif (still := _still(row, stills)) is not None:
+            image = resize(still, height, width)
         else:
             image = _middle(row, source).rgb(height, width)
     except MediaError:  # a file the gate refused may be damaged too; its row says why it went
         return False
     write_image(path, image, QUALITY)
     return True
+
+
+def _still(row: dict[str, Any], stills: Path | None) -> np.ndarray | None:
+    """What the survey saw in the middle of a clip. None where it left nothing: the file was never decoded whole."""
+    if stills is None or not (stills / f"{row['media_id']}.safetensors").is_file():
+        return None
+    found = proxies.read(stills, row["media_id"], row["start_pts"], row["end_pts"], 1)
+    return found[0][1] if found else None
 
 
 def _middle(row: dict[str, Any], source: Path) -> decode.Frame:
@@ -152,10 +168,15 @@ def _middle(row: dict[str, Any], source: Path) -> decode.Frame:
 def _write_clip(path: Path, row: dict[str, Any], previews: Previews, source: Path) -> bool:
     fps = min(MOST_FPS, row["fps"])
     count = max(1, round(previews.seconds * fps))
-    height = _height(row, previews.width)
+    height, width = even_height(row["height"], row["width"], previews.width), previews.width
     try:
-        clip = decode.read_clip(source, row["start_pts"], row["end_pts"], fps, count, height, previews.width)
+        shown = list(_small(decode.shown_frames(source, row["start_pts"], row["end_pts"], fps, count), height, width))
     except MediaError:
         return False
-    write_video(path, clip, fps, crf=26)
+    write_video(path, shown, fps, crf=26)
     return True
+
+
+def _small(shown: Iterator[decode.Frame], height: int, width: int) -> Iterator[np.ndarray]:
+    """Colours are converted after scaling: at 1080p a tenth of the work."""
+    return (frame.small(max(height, width)).rgb(height, width) for frame in shown)

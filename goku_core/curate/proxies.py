@@ -1,4 +1,4 @@
-"""Sampled frames of a source in one file: what models and captioners see, so that nothing is decoded a second time.
+"""Sampled frames of a source in one file: what models, captioners and the gallery see, so that nothing is decoded twice.
 
 ``<folder>/<media_id>.safetensors``: JPEGs one behind the other, where each begins, and their timestamps. Reading a few
 frames of a span reads those and no others.
@@ -29,13 +29,19 @@ def wanted(request: BaseModel) -> bool:
     return any(getattr(getattr(request, name), "needs_frames", False) for name in type(request).model_fields)
 
 
+def even_height(height: int, width: int, wanted: int) -> int:
+    """Rows of a copy ``wanted`` px wide, even as video demands."""
+    return max(2, round(height * wanted / width / 2) * 2)
+
+
 class ProxyWriter:
     """Collects frames of one source. Use as a context manager: the file appears when everything went well."""
 
-    def __init__(self, folder: Path, media_id: str) -> None:
+    def __init__(self, folder: Path, media_id: str, quality: int = QUALITY) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{media_id}.safetensors"
         self._partial, self._spool = (folder / f".{media_id}.{name}" for name in ("partial", "jpegs"))
+        self._coding = [cv2.IMWRITE_JPEG_QUALITY, quality]
         self._times: list[int] = []
         self._ends: list[int] = [0]
 
@@ -47,7 +53,7 @@ class ProxyWriter:
         """A frame, uint8 (H, W, 3); timestamps rise."""
         if self._times and pts <= self._times[-1]:
             raise ValueError(f"timestamps must rise: {pts} after {self._times[-1]}")
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), self._coding)
         if not done:
             raise GokuError(f"{self._path.name}: a frame of shape {rgb.shape} cannot be written as JPEG")
         self._jpegs.write(data.tobytes())

@@ -29,11 +29,11 @@ SAMPLE_SIDE = 960  # px, longest side of those frames: letters of a text box of 
 
 @dataclass(frozen=True)
 class Span:
-    """One candidate clip, or a transition between two shots.
+    """One candidate clip, or a transition: between two shots, or at the start or end of the film.
 
     start, end  timestamps in ticks, end exclusive
     motion      motion score, None where the span is shorter than one pair of frames
-    samples     frames at most `SAMPLE_SIDE` px long, `SAMPLE_SPACING` apart
+    samples     frames at most `SAMPLE_SIDE` px long, `SAMPLE_SPACING` apart; of a transition one, if it has any
     transition  "fade" or "dissolve", or "cut" for what lies between two cuts that are too near to each other
     """
 
@@ -101,9 +101,11 @@ class SpanRecorder:
         """Ends the running shot. Spans in order; together they hold every frame exactly once."""
         yield from self._finish(boundary.start)
         if boundary.end > boundary.start and self._changes and self._changes[0][0] < boundary.end:
-            span = Span(self._changes[0][0], self._first_from(boundary.end), transition=boundary.kind)
-            self._drop(span.end)
-            yield span
+            start, end = self._changes[0][0], self._first_from(boundary.end)
+            samples = [sample for sample in self._samples if sample.pts < end]
+            self._drop(end)
+            middle = samples[len(samples) // 2 :][:1]  # to be shown
+            yield Span(start, end, samples=middle, transition=boundary.kind)
 
     def settle(self, certain: int) -> Iterator[Span]:
         """Divides the running shot where it is long enough; before ``certain`` no further boundary is to come."""

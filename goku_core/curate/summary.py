@@ -21,7 +21,8 @@ ORDER = (
     *("seconds", "side", "kbps", "fps", "interlaced", "hdr", "animated"),
     *("prescreen_black", "prescreen_still", "prescreen_text"),
     *("transition", "clip_seconds", "nsfw", "watermark", "quality_heuristic"),
-    *("tier_side", "ocr_coverage", "aesthetic", "motion_low", "motion_high"),
+    *("tier_side", "ocr_coverage", "aesthetic", "motion_unmeasured"),
+    *("motion_low", "motion_high"),
     *("near_duplicate", "semantic_duplicate", "balance"),
 )
 

@@ -7,8 +7,8 @@ alone (gate, damage, length); whether a clip is kept is decided later, from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow as pa
 from goku_core.curate.decide import rejected
 from goku_core.curate.gate import Verdict, judge
 from goku_core.curate.prescreen import screen
-from goku_core.curate.proxies import LONG_SIDE, ProxyWriter
+from goku_core.curate.proxies import LONG_SIDE, ProxyWriter, even_height
 from goku_core.curate.refine import Refiner, features_of
 from goku_core.curate.remux import SOUND, remuxed
 from goku_core.curate.request import Request
@@ -32,20 +32,24 @@ from goku_core.curate.spans import SAMPLE_SIDE, Span, SpanRecorder
 from goku_core.curate.table import EMPTY, SURVEY_SCHEMA, clip_id
 from goku_core.curate.transcode import TIME_BASE, Transcoder
 from goku_core.media import decode
+from goku_core.media.ahead import ahead
 from goku_core.media.decode import Frame, resize
 from goku_core.media.faults import MediaError
 from goku_core.media.probe import MISSING_SECONDS, MISSING_SHARE, MediaInfo, probe
 
 KEPT_CODEC = "h264"
 TRANSCODED = "data/transcoded"
+AHEAD = 4  # decoded frames that wait for the scorers: a core decodes while another one looks
 TRANSITIONS = {"fade": "a fade", "dissolve": "a dissolve", "cut": "something between two cuts"}
+AT_THE_ENDS = {"fade": ("a fade-in", "a fade-out")}  # of a film
+STILL_QUALITY = 95  # of pictures that are coded once more when they are shown
 
 
 def survey(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
     """Operator. Rows of raw.parquet in, rows of `SURVEY_SCHEMA` out, at least one per input row.
 
     settings: request (JSON of `Request`), workspace (folder that uris are relative to), transcoded (folder for copies),
-    proxies (folder for sampled frames; absent where no later step reads any).
+    proxies and stills (folders for sampled frames; absent where no later step reads any).
     """
     cv2.setNumThreads(1)  # the pool runs one process per core
     request = Request(**settings["request"])
@@ -54,20 +58,26 @@ def survey(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
         source = EMPTY | {"media_id": raw["media_id"], "uri": raw["uri"], "kind": raw["kind"]}
         path = Path(settings["workspace"]) / raw["uri"]
         try:
-            proxies = Path(settings["proxies"]) if settings.get("proxies") else None
-            rows += survey_file(path, source, request, Path(settings["transcoded"]), proxies)
+            places = [Path(settings[name]) if settings.get(name) else None for name in ("proxies", "stills")]
+            rows += survey_file(path, source, request, Path(settings["transcoded"]), *places)
         except MediaError as error:
             rows.append(_ended(source, "failed", error.error_class, error.message))
     return pa.RecordBatch.from_pylist(rows, schema=SURVEY_SCHEMA)
 
 
 def survey_file(
-    path: Path, source: dict[str, Any], request: Request, transcoded: Path, proxies: Path | None = None
+    path: Path,
+    source: dict[str, Any],
+    request: Request,
+    transcoded: Path,
+    proxies: Path | None = None,
+    stills: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of one file; ``source`` holds its identity. Raises `MediaError` where the file is broken.
 
     transcoded  folder for an H.264 copy, where one is needed
     proxies     folder for sampled frames (see `proxies`); None where no later step reads any
+    stills      folder for one small picture of each clip; None where nobody looks at any
     """
     info = probe(path)
     source = source | {
@@ -104,7 +114,9 @@ def survey_file(
             source |= {"uri": f"{TRANSCODED}/{copy.name}"}
             source |= {"width": info.width // 2 * 2, "height": info.height // 2 * 2}  # 4:2:0 needs even sides
             source |= {"time_base_num": TIME_BASE.numerator, "time_base_den": TIME_BASE.denominator}
-        return _video_rows(frames, source, info, request, writer)
+        frames = files.enter_context(closing(ahead(frames, AHEAD)))
+        drawer = None if stills is None else files.enter_context(ProxyWriter(stills, source["media_id"], STILL_QUALITY))
+        return _video_rows(frames, source, info, request, writer, drawer)
 
 
 def _ended(source: dict[str, Any], outcome: str, reason: str, message: str) -> dict[str, Any]:
@@ -128,15 +140,30 @@ def _within(image: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _video_rows(
-    frames: Iterable[Frame], source: dict[str, Any], info: MediaInfo, request: Request, proxies: ProxyWriter | None
+    frames: Iterable[Frame],
+    source: dict[str, Any],
+    info: MediaInfo,
+    request: Request,
+    proxies: ProxyWriter | None,
+    stills: ProxyWriter | None,
 ) -> list[dict[str, Any]]:
     time_base = Fraction(source["time_base_num"], source["time_base_den"])
-    rows = [_clip_row(span, source, time_base, request) for span in spans(frames, info, time_base, request, proxies)]
+    kinds: list[str | None] = []
+    rows: list[dict[str, Any]] = []
+    for span in spans(frames, info, time_base, request, proxies):
+        kinds.append(span.transition)
+        rows.append(_clip_row(span, source, time_base, request))
+        if stills is not None and span.samples:
+            sample = min(span.samples, key=lambda sample: abs(2 * sample.pts - span.start - span.end))
+            stills.add(sample.pts, _preview(sample, request.previews.width))
     if not rows:
         raise MediaError("truncated", "the header is readable, but no frame follows it")
     seen = float((rows[-1]["end_pts"] - rows[0]["start_pts"]) * time_base)
     if info.seconds - seen > max(MISSING_SECONDS, MISSING_SHARE * info.seconds):
         raise MediaError("truncated", f"the header promises {info.seconds:.2f} s, {seen:.2f} s can be decoded")
+    for place, kind in enumerate(kinds):
+        if kind is not None:
+            rows[place] = _transition(rows[place], kinds, place)
     return rows
 
 
@@ -170,6 +197,11 @@ def spans(
     yield from recorder.finish()
 
 
+def _preview(frame: Frame, width: int) -> np.ndarray:
+    height = even_height(*frame.size, width)
+    return frame.small(max(height, width)).rgb(height, width)
+
+
 def _clip_row(span: Span, source: dict[str, Any], time_base: Fraction, request: Request) -> dict[str, Any]:
     seconds = float((span.end - span.start) * time_base)
     row = source | {
@@ -181,12 +213,30 @@ def _clip_row(span: Span, source: dict[str, Any], time_base: Fraction, request: 
         "motion": span.motion,
     }
     if span.transition is not None:
-        text = f"{TRANSITIONS[span.transition]} of {seconds:.2f} s between two shots: its frames belong to neither"
-        return rejected(row, Verdict("transition", seconds, 0.0, text))
+        return row
     if span.end - span.start < request.min_clip_seconds / time_base - 1:
         text = f"the shot lasts {seconds:.2f} s, at least {request.min_clip_seconds:g} s are needed"
         return rejected(row, Verdict("clip_seconds", seconds, request.min_clip_seconds, text))
     return row | _scores([_Sample(frame) for frame in span.samples], request)
+
+
+def _transition(row: dict[str, Any], kinds: Sequence[str | None], place: int) -> dict[str, Any]:
+    """The finished row of a span between shots, or before the first or behind the last of them.
+
+    kinds: of all spans of the film, None for shots; place: of this one
+    """
+    kind, seconds = kinds[place] or "", row["seconds"]
+    before, behind = None in kinds[:place], None in kinds[place + 1 :]
+    opening, closing = AT_THE_ENDS.get(kind, (TRANSITIONS[kind],) * 2)
+    if before and behind:
+        text = f"{TRANSITIONS[kind]} of {seconds:.2f} s between two shots: its frames belong to neither"
+    elif before:
+        text = f"{closing} of {seconds:.2f} s at the end of the film: its frames belong to no shot"
+    elif behind:
+        text = f"{opening} of {seconds:.2f} s at the start of the film: its frames belong to no shot"
+    else:
+        text = f"{TRANSITIONS[kind]} of {seconds:.2f} s, and no shot in the film to which its frames could belong"
+    return rejected(row, Verdict("transition", seconds, 0.0, text))
 
 
 @dataclass(frozen=True)

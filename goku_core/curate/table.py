@@ -73,7 +73,11 @@ SCHEMA = pa.schema(
         _field("score", _REAL, "what the filter measured"),
         _field("threshold", _REAL, "what the filter demands"),
         _field("message", _TEXT, "the reason in words; null when kept"),
-        _field("signature", pa.binary(), "what near-duplicates are told by, see scores/resemblance.py; 0.1 kB a frame"),
+        _field(
+            "signature",
+            pa.binary(),
+            "what near-duplicates are told by, see scores/resemblance.py; 0.3 kB a frame",
+        ),
     ]
 )
 

@@ -63,6 +63,9 @@ def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
     if row["kind"] != "video":
         return None
     motion = judged_motion(row)
+    if motion is None:
+        sentence = "no pair of its frames could be measured, they are too far apart: how it moves is not known"
+        return Verdict("motion_unmeasured", 0.0, 1.0, sentence)
     if motion < tier.motion_min:
         sentence = f"motion score {motion:.2f}: (almost) still, tier {name} demands at least {tier.motion_min:g}"
         return Verdict("motion_low", motion, tier.motion_min, sentence)
@@ -72,7 +75,10 @@ def _against(row: Mapping[str, Any], name: str, tier: Tier) -> Verdict | None:
     return None
 
 
-def judged_motion(row: Mapping[str, Any]) -> float:
-    """The motion score that the bounds of Table 4 are applied to: RAFT's where it is on, as in the paper, else DIS's."""
+def judged_motion(row: Mapping[str, Any]) -> float | None:
+    """The motion score that the bounds of Table 4 are applied to: RAFT's where it is on, as in the paper, else DIS's.
+
+    None where no pair of frames was measured: a frame that stays on the screen for seconds, in a film of variable rate.
+    """
     measured = row.get("motion_raft")
-    return float((row["motion"] if measured is None else measured) or 0.0)
+    return row["motion"] if measured is None else measured

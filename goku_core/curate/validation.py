@@ -7,7 +7,6 @@ so that equal tables give equal files.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from goku_core.curate.checks.drift import Distance
+from goku_core.curate.checks.library import great_expectations
 from goku_core.curate.models.request import COLUMNS
 from goku_core.curate.request import Request
 from goku_core.curate.table import OUTCOMES
@@ -42,12 +42,15 @@ def validate(
              what was published before it
     Raises `GokuError` naming the offending clips.
     """
-    results = _run(table.drop_columns(PAYLOAD), _expectations(request, sources), "clips", "clip_id")
+    context = _context()
+    results = _run(context, table.drop_columns(PAYLOAD), _expectations(request, sources), "clips", "clip_id")
     if steps:
-        results += _with_ids(_run(_steps(steps), _of_steps(), "steps", "step"), {s["step"]: s["ids"] for s in steps})
+        results += _with_ids(
+            _run(context, _steps(steps), _of_steps(), "steps", "step"), {s["step"]: s["ids"] for s in steps}
+        )
     if drift:
         known = {one.column: list(one.clips) for one in drift}
-        found = _with_ids(_run(_distances(drift), _of_drift(request), "drift", "column"), known)
+        found = _with_ids(_run(context, _distances(drift), _of_drift(request), "drift", "column"), known)
         results += [result for result in found if not result["success"]]
     failed = [result for result in results if not result["success"]]
     summary = {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results}
@@ -177,18 +180,22 @@ def _of_kept(request: Request) -> list[Any]:
     return expectations
 
 
-def _run(table: pa.Table, expectations: list[Any], name: str, index: str) -> list[dict[str, Any]]:
-    """Results of one batch. index: the column that names a row."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
-    import great_expectations as gx
+def _context() -> Any:
+    context = great_expectations().get_context(mode="ephemeral")
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return context
+
+
+def _run(context: Any, table: pa.Table, expectations: list[Any], name: str, index: str) -> list[dict[str, Any]]:
+    """Results of one batch. index: the column that names a row."""
+    import great_expectations as gx
+
     suite = context.suites.add(gx.ExpectationSuite(name=name))
     for expectation in expectations:
         suite.add_expectation(expectation)
-    asset = context.data_sources.add_pandas("memory").add_dataframe_asset(name)
+    asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
     batch = asset.add_batch_definition_whole_dataframe("all")
     definition = gx.ValidationDefinition(data=batch, suite=suite, name=name)
     form = {"result_format": "COMPLETE", "unexpected_index_column_names": [index]}

@@ -28,6 +28,7 @@ SHORT = {
     "hamming": "dedup.max_hamming",
     "difference": "dedup.max_difference",
     "color": "dedup.max_color",
+    "edges": "dedup.max_edges",
     "cosine": "dedup.semantic.min_cosine",
 }
 ANSWERED = ("tiers.", "dedup.", "quality_heuristic_min", "nsfw_max", "watermark_max", "balance.")

@@ -268,7 +268,16 @@ def stream_clip(
     def targets(time_base: Fraction) -> list[int]:
         return _targets(start_pts, end_pts, fps, count, first, time_base)
 
-    return (shown for _, shown in _shown_at(path, start_pts, end_pts, targets, height, width, threads))
+    return (image for _, image in _covering(_shown_at(path, start_pts, end_pts, targets, threads), height, width))
+
+
+def shown_frames(path: str | Path, start_pts: int, end_pts: int, fps: float, count: int) -> Iterator[Frame]:
+    """The frames of `read_clip` as they are decoded: whoever wants them small converts fewer pixels."""
+
+    def targets(time_base: Fraction) -> list[int]:
+        return _targets(start_pts, end_pts, fps, count, 0.0, time_base)
+
+    return (frame for _, frame in _shown_at(path, start_pts, end_pts, targets, threads=1))
 
 
 def read_windows(
@@ -289,7 +298,7 @@ def read_windows(
         windows[:] = [_targets(start_pts, end_pts, fps, count, first, time_base) for first in firsts]
         return sorted({moment for window in windows for moment in window})
 
-    found = dict(_shown_at(path, start_pts, end_pts, targets, height, width, threads))
+    found = dict(_covering(_shown_at(path, start_pts, end_pts, targets, threads), height, width))
     clips = [[found[moment] for moment in window if moment in found] for window in windows]
     return [np.stack(clip) if clip else np.empty((0, height, width, 3), np.uint8) for clip in clips]
 
@@ -299,10 +308,8 @@ def _shown_at(
     start_pts: int,
     end_pts: int,
     moments: Callable[[Fraction], list[int]],
-    height: int,
-    width: int,
     threads: int,
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, Frame]]:
     """Each of the rising moments (ticks, given the time base) with the frame that is on the screen then."""
     shown: Frame | None = None
     targets: list[int] = []
@@ -317,7 +324,7 @@ def _shown_at(
             step = frame.pts - shown.pts
         # The frame on the screen at a moment is the last one whose timestamp is not after it.
         while given < len(targets) and frame.pts > targets[given]:
-            yield targets[given], cover((shown or frame).rgb(), height, width)
+            yield targets[given], shown or frame
             given += 1
         shown = frame
         if given == len(targets):
@@ -327,10 +334,18 @@ def _shown_at(
             targets = [target for target in targets if target < shown.pts + max(1, step)]
     if shown is None:
         raise MediaError("truncated", f"no frame between timestamps {start_pts} and {end_pts}")
-    if given < len(targets):
-        rest = cover(shown.rgb(), height, width)
-        for target in targets[given:]:
-            yield target, rest
+    for target in targets[given:]:
+        yield target, shown
+
+
+def _covering(shown: Iterator[tuple[int, Frame]], height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Moments with pixels, see `cover`; of a frame that is shown again the same array."""
+    last: Frame | None = None
+    image = np.empty((0, 0, 3), np.uint8)
+    for moment, frame in shown:
+        if frame is not last:
+            last, image = frame, cover(frame.rgb(), height, width)
+        yield moment, image
 
 
 def _targets(start: int, end: int, fps: float, count: int, first: float, time_base: Fraction) -> list[int]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Raised by hand when a stage's results change for the same request and inputs. Never lowered.
 REVISIONS = {
-    "collect": 3,
-    "curate": 3,
+    "collect": 4,
+    "curate": 4,
     "vae": 1,
     "precompute": 3,
     "train": 3,

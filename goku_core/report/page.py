@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from goku_core.report import table
 from goku_core.report.charts import curve
 from goku_core.report.embed import Embedder
 from goku_core.report.facts import Facts, Phase, gather
-from goku_core.report.style import page_style
+from goku_core.report.template import rendered
 
 PAGE = Path("reports/index.html")
 STRIP = 12
@@ -35,18 +32,7 @@ def build_page(workspace: Path) -> Path:
         "lineage": _lineage(facts),
         "omitted": embed.omitted,
     }
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["duration"] = table.duration
-    style = page_style()
-    script = Markup((here / "page.js").read_text(encoding="utf-8"))
-    text = environment.get_template("page.html.j2").render(**view, style=style, script=script)
+    text = rendered(Path(__file__).parent, view, {"duration": table.duration})
     page = workspace / PAGE
     page.parent.mkdir(parents=True, exist_ok=True)
     draft = page.with_suffix(".draft")

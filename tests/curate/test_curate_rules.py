@@ -94,7 +94,7 @@ def test_the_verdict_of_the_most_lenient_tier_is_given() -> None:
     for change, name, threshold in (
         ({"motion": 21.0}, "motion_high", 20),
         ({"motion": 0.2}, "motion_low", 0.3),
-        ({"motion": None}, "motion_low", 0.3),
+        ({"motion": None}, "motion_unmeasured", 1),
         ({"ocr_coverage": 0.03}, "ocr_coverage", 0.02),
         ({"quality_heuristic": 1.0}, "quality_heuristic", 2),
         ({"height": 300}, "tier_side", 480),

@@ -82,7 +82,7 @@ def test_an_hour_of_black_is_not_waited_for(library, painter) -> None:
     path = library.video("dark.mp4", [*small, *[dark] * (24 * 12), *small])
     found = spans_of(path)
     assert found[0].transition is None and found[-1].transition is None and len(found) >= 4
-    assert all(span.transition == "fade" and not span.samples for span in found[1:-1])
+    assert all(span.transition == "fade" and len(span.samples) <= 1 for span in found[1:-1])
     assert all((span.end - span.start) * probe(path).time_base < 6 for span in found[1:-1])
     assert all(one.end == two.start for one, two in pairwise(found))
 

@@ -1,7 +1,9 @@
 """The operator on its own: one decode per source, one row at least, exact spans."""
 
 import json
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from goku_core.curate import Request, proxies
+from goku_core.curate.decide import decide
 from goku_core.curate.survey import survey
 from goku_core.curate.table import SURVEY_SCHEMA
 from goku_core.media import decode
@@ -98,3 +101,58 @@ def test_other_frame_rates_and_portrait(library, painter) -> None:
     assert [row["outcome"] for row in rows] == ["kept"] * 4
     assert {(row["width"], row["height"]) for row in rows} == {(480, 640), (640, 480)}
     assert all(row["seconds"] == pytest.approx(2.5) for row in rows)
+
+
+def test_what_lies_before_and_behind_all_shots_is_called_so(library, painter) -> None:
+    """A film that fades in, through black to another shot, and out."""
+    film = []
+    for seed in (81, 82):
+        shot = list(painter.moving(seed, 4.5))
+        rise = np.linspace(0, 1, 20)
+        light = np.concatenate([rise, np.ones(len(shot) - 40), rise[::-1]])
+        film += [(frame * share).astype(np.uint8) for frame, share in zip(shot, light, strict=True)]
+    library.video("film.mp4", film)
+    workspace = library.write()
+    rows = survey(batch_of(workspace), settings_of(workspace)).to_pylist()
+    assert [row["filter"] for row in rows] == ["transition", None, "transition", None, "transition"]
+    first, middle, last = (row["message"] for row in rows[::2])
+    assert first.startswith("a fade-in of") and "at the start of the film" in first
+    assert middle.startswith("a fade of") and "between two shots" in middle
+    assert last.startswith("a fade-out of") and "at the end of the film" in last
+
+
+def test_a_clip_without_a_pair_of_frames_is_not_called_still(library, painter) -> None:
+    """A single frame that stays on the screen for 5 s, then a shot: of the first nobody knows whether it moved."""
+    path = library.raw / "slow.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 480, 640, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 24)
+        title = painter.disc(np.full((480, 640, 3), (20, 60, 200), np.uint8), 0.3, 91)
+        for index, image in enumerate([title, *painter.moving(92, 3.0)]):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = (index + 119 if index else 0), Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    library.add(path, "video")
+    workspace = library.write()
+    request = Request(gate={"min_fps": 1, "min_kbps": 0})
+    settings = settings_of(workspace) | {"request": request.model_dump(mode="json")}
+    still, moving = decide(survey(batch_of(workspace), settings).to_pylist(), request)
+    assert (still["motion"], still["filter"], still["score"], still["threshold"]) == (None, "motion_unmeasured", 0, 1)
+    assert still["seconds"] == pytest.approx(5.0) and "not known" in still["message"]
+    assert moving["outcome"] == "kept"
+
+
+def test_the_survey_leaves_a_picture_of_each_clip(library, painter) -> None:
+    """From the middle of it, so that the gallery decodes nothing."""
+    library.video("film.mp4", painter.film([51, 52]))
+    workspace = library.write()
+    rows = survey(batch_of(workspace), settings_of(workspace) | {"stills": str(workspace / "stills")}).to_pylist()
+    for seed, row in zip((51, 52), rows, strict=True):
+        ((pts, image),) = proxies.read(workspace / "stills", row["media_id"], row["start_pts"], row["end_pts"], 9)
+        tick = row["time_base_num"] / row["time_base_den"]
+        assert abs(2 * pts - row["start_pts"] - row["end_pts"]) * tick <= 0.5
+        frame = list(painter.moving(seed))[round((pts - row["start_pts"]) * tick * 24)]
+        wanted = cv2.resize(frame, (256, 192), interpolation=cv2.INTER_AREA)
+        assert image.shape == (192, 256, 3) and np.abs(image.astype(int) - wanted).mean() < 6

@@ -42,7 +42,7 @@ def caption(rows: list[dict[str, Any]], raw: pa.Table, request: Request, context
             recipe = describe(chosen, settings, context.workspace, _frames_of(proxies), bar.advance)
         context.say(f"captions: {recipe.asked} questions asked, {recipe.known} answered before")
     for row in rows:
-        row["text"] = training_text(row["caption"], None if row["motion"] is None else judged_motion(row))
+        row["text"] = training_text(row["caption"], judged_motion(row))
 
 
 def check(request: Request, context: Context) -> None:

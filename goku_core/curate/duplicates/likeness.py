@@ -1,4 +1,7 @@
-"""The closer look at two clips whose hashes are near: frame by frame, at the shift in time and the crop at which they fit best."""
+"""The closer look at two clips whose hashes are near: frame by frame, at the shift in time and the crop at which they fit best.
+
+Colours and coarse tiles of luma first, of which it needs few; `edges` looks at what they find alike.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from goku_core.curate.duplicates import edges
 from goku_core.curate.duplicates.request import Dedup
 from goku_core.curate.scores.resemblance import COLOR, LUMA, WINDOWS, unpack
 from goku_core.pipeline.errors import GokuError
@@ -17,8 +21,10 @@ SHIFTS = (0, -1, 1, -2, 2)  # samples, that is 0.5 s: what a cut found a little 
 LEAST_OVERLAP = 0.5  # of the longer clip: else one is a part of the other and no copy
 CONTRAST = 8.0  # levels: least standard deviation; below it, noise would be compared
 MOVEMENT = 1.5  # levels: least root mean square of what moves; below it, both stand still
-AT_ONCE = 2048  # pairs: bounds memory to about 100 MB
+COARSE = 8  # tiles per side, means of those that are stored
+AT_ONCE = 512  # pairs: bounds memory to about 100 MB
 GREY = 128  # level of Cr and Cb without colour
+LEAST_CROP = 0.025  # of the sides: what lacks less is as it was
 MOST_GAIN = 1.4  # between the contrasts of two copies
 DIGITS = 6  # of what is measured: sums in another order agree to these
 
@@ -35,6 +41,15 @@ class Measured:
     def within(self, bounds: Dedup) -> np.ndarray:
         good = (self.difference <= bounds.max_difference) & (self.peak <= bounds.max_peak)
         return good & (self.movement <= bounds.max_movement) & (self.color <= bounds.max_color)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """place, here: int and bool (n, T), where a frame lies and whether there is one; count: int (n,), of the whole clip"""
+
+    place: np.ndarray
+    here: np.ndarray
+    count: np.ndarray
 
 
 class Looks:
@@ -68,35 +83,48 @@ class Looks:
             for low in range(0, len(of_window), AT_ONCE):
                 open_still = of_window[low : low + AT_ONCE]
                 for shift in SHIFTS:
-                    good = self.measure(whole[open_still], part[open_still], int(number), shift).within(bounds)
+                    a, b = whole[open_still], part[open_still]
+                    good = self.measure(a, b, int(number), shift).within(bounds)
+                    good[good] = self._agree(a[good], b[good], int(number), shift, bounds)
                     found[open_still[good]] = True
                     open_still = open_still[~good]
         return found
 
     def measure(self, whole: np.ndarray, part: np.ndarray, window: int, shift: int) -> Measured:
         """All pairs at one window, with ``part`` beginning ``shift`` samples later than ``whole``."""
-        stride = np.maximum(self._strides[whole], self._strides[part])
-        a, color_a, here_a = self._frames(whole, stride, 0)
-        b, color_b, here_b = self._frames(part, stride, window)
-        length = max(a.shape[1], b.shape[1]) if len(whole) else 0
-        a, color_a, here_a, b, color_b, here_b = (_padded(x, length) for x in (a, color_a, here_a, b, color_b, here_b))
-        least = np.maximum(1, np.ceil(LEAST_OVERLAP * np.maximum(here_a.sum(1), here_b.sum(1))))
-        first, second = slice(max(0, shift), length + min(0, shift)), slice(max(0, -shift), length - max(0, shift))
-        both = here_a[:, first] & here_b[:, second]
-        values = _compare(a[:, first], b[:, second], color_a[:, first], color_b[:, second], both)
-        enough = both.sum(1) >= least
+        a, b = self._moments(whole, part, shift)
+        both = a.here & b.here
+        luma_a, luma_b = (self._luma[x.place] @ _coarse(w).T for x, w in ((a, 0), (b, window)))
+        color_a, color_b = (
+            np.einsum("ij,ntjc->ntic", _zoom(COLOR, w), self._color[x.place].astype(np.float64), optimize=True)
+            for x, w in ((a, 0), (b, window))
+        )
+        values = _compare(luma_a, luma_b, color_a, color_b, both)
+        enough = both.sum(1) >= np.maximum(1, np.ceil(LEAST_OVERLAP * np.maximum(a.count, b.count)))
         return Measured(*(np.where(enough, np.round(value, DIGITS), np.inf) for value in values))
 
-    def _frames(self, clips: np.ndarray, stride: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """float64 (n, T, 64) luma and (n, T, 16, 2) colour of a window, every ``stride``-th sample; bool (n, T): there."""
-        step = stride // self._strides[clips]
-        counts = -(-self._counts[clips] // step)
-        longest = int(counts.max(initial=0))
-        here = np.arange(longest)[None] < counts[:, None]
-        place = self._starts[clips][:, None] + np.where(here, np.arange(longest)[None] * step[:, None], 0)
-        luma = self._luma[place].astype(np.float64) @ _zoom(LUMA, window).T
-        color = np.einsum("ij,ntjc->ntic", _zoom(COLOR, window), self._color[place].astype(np.float64), optimize=True)
-        return luma, color, here
+    def _agree(self, whole: np.ndarray, part: np.ndarray, window: int, shift: int, bounds: Dedup) -> np.ndarray:
+        """Whether the edges agree, see `edges`. Less is demanded of what is cropped: it is laid over the whole less exactly."""
+        a, b = self._moments(whole, part, shift)
+        frames = (self._luma[x.place].reshape(*x.place.shape, LUMA, LUMA).astype(np.float64) for x in (a, b))
+        cosine, side = edges.compared(*frames, a.here & b.here, WINDOWS[window])
+        bound = np.where(side < 1 - LEAST_CROP, bounds.max_edges_cropped, bounds.max_edges)
+        return np.round(1 - cosine, DIGITS) <= bound
+
+    def _moments(self, whole: np.ndarray, part: np.ndarray, shift: int) -> tuple[_Moments, _Moments]:
+        """Frames of both that stand beside each other, every so many that both have them at the same distance."""
+        stride = np.maximum(self._strides[whole], self._strides[part])
+        steps = [stride // self._strides[clips] for clips in (whole, part)]
+        counts = [-(-self._counts[clips] // step) for clips, step in zip((whole, part), steps, strict=True)]
+        length = int(max(one.max(initial=0) for one in counts))
+        slices = slice(max(0, shift), length + min(0, shift)), slice(max(0, -shift), length - max(0, shift))
+        found = []
+        for clips, step, count, times in zip((whole, part), steps, counts, slices, strict=True):
+            number = np.arange(length)[None, times]
+            here = number < count[:, None]
+            place = self._starts[clips][:, None] + np.where(here, number * step[:, None], 0)
+            found.append(_Moments(place, here, count))
+        return found[0], found[1]
 
 
 def _compare(
@@ -130,8 +158,11 @@ def _centred(x: np.ndarray, weight: np.ndarray, values: np.ndarray) -> tuple[np.
     return centred, np.maximum(deviation, CONTRAST)[:, None, None]
 
 
-def _padded(x: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(x, [(0, 0), (0, length - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+@cache
+def _coarse(window: int) -> np.ndarray:
+    """(COARSE^2, LUMA^2): coarse tiles of a window from stored tiles of the whole."""
+    pooled = np.kron(np.eye(COARSE), np.full(LUMA // COARSE, COARSE / LUMA))
+    return _zoom(COARSE, window) @ np.kron(pooled, pooled)
 
 
 @cache

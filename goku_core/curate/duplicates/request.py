@@ -35,6 +35,12 @@ class Stills(BaseModel):
     max_color: float = Field(
         default=1.0, ge=0, le=255, description="as above, levels of 255 (our choice: such copies stay below 1)"
     )
+    max_edges: float = Field(
+        default=0.03,
+        ge=0,
+        le=2,
+        description="as above (our choice: re-encoded and scaled pictures stay below 0.006, other shapes are above 0.05)",
+    )
 
 
 class Dedup(BaseModel):
@@ -72,6 +78,21 @@ class Dedup(BaseModel):
         le=255,
         description="levels of 255 by which colours of 4x4 tiles differ in the mean (our choice: re-encoded, scaled and "
         "cropped copies stay below 1.6, much brighter ones below 3.3)",
+    )
+    max_edges: float = Field(
+        default=0.05,
+        ge=0,
+        le=2,
+        description="1 - cosine of the edges of all common frames, in 16x16 tiles; tells a star from a circle of the same "
+        "colour in the same place (our choice: re-encoded, scaled, shifted copies and such with a logo stay below 0.03, "
+        "other shapes are mostly above 0.06)",
+    )
+    max_edges_cropped: float = Field(
+        default=0.12,
+        ge=0,
+        le=2,
+        description="the same where a window of one clip fits the other better than the whole (our choice: copies cropped "
+        "by 5 % stay below 0.12)",
     )
     pictures: Stills = Field(default_factory=Stills, description="closer bounds for pictures, which have one frame")
     semantic: Semantic = Field(default_factory=Semantic, description="clips of the same meaning")

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from goku_core.curate.page.measures import Measure, Row, measures, values
 from goku_core.curate.request import Request
 from goku_core.report.histogram import histogram
-from goku_core.report.style import page_style
+from goku_core.report.template import rendered
 
 FOLDER = "curation"  # of pictures and clips, beside the page
 DIGEST = re.compile(r"[0-9a-f]{64}")  # shown by its first digits
@@ -30,34 +29,24 @@ def write_page(rows: Sequence[Row], request: Request, examples: list[dict[str, A
     summary = json.loads(funnel.read_text(encoding="utf-8"))
     shown = [example | {"file": f"{FOLDER}/{example['file']}"} for example in examples]
     playing = [example for example in shown if example["role"] == "clip"]
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = lambda text: DIGEST.sub(lambda found: found[0][:12] + "…", text or "")
-    text = environment.get_template("page.html.j2").render(
-        style=page_style(),
-        script=Markup((here / "page.js").read_text(encoding="utf-8")),
-        total=summary["total"],
-        kinds=summary["kinds"],
-        steps=_steps(rows, summary),
-        kept=[example for example in shown if example["role"] == "kept"],
-        gone=[example for example in shown if example["role"] == "rejected"],
-        measures=[_measured(measure, rows, shown) for measure in measures(request)],
-        pairs=[example | {"twin": _placed(example["twin"])} for example in shown if example["role"] == "pair"],
-        failures=_failures(rows),
-        taxonomy=summary.get("taxonomy"),
-        left_out=summary.get("left_out", {}),
-        clips=playing,
-        data=_as_script(playing),
-        choices=_choices(playing),
-    )
+    view: dict[str, Any] = {
+        "total": summary["total"],
+        "kinds": summary["kinds"],
+        "steps": _steps(rows, summary),
+        "kept": [example for example in shown if example["role"] == "kept"],
+        "gone": [example for example in shown if example["role"] == "rejected"],
+        "measures": [_measured(measure, rows, shown) for measure in measures(request)],
+        "pairs": [example | {"twin": _placed(example["twin"])} for example in shown if example["role"] == "pair"],
+        "failures": _failures(rows),
+        "taxonomy": summary.get("taxonomy"),
+        "left_out": summary.get("left_out", {}),
+        "clips": playing,
+        "data": _as_script(playing),
+        "choices": _choices(playing),
+    }
+    filters = {"short": lambda text: DIGEST.sub(lambda found: found[0][:12] + "…", text or "")}
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    page.write_text(rendered(Path(__file__).parent, view, filters), encoding="utf-8")
 
 
 def _placed(example: dict[str, Any]) -> dict[str, Any]:

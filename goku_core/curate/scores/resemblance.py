@@ -6,7 +6,7 @@ Re-encoded, scaled, brighter, letterboxed, cropped or shifted by half a second, 
 changes it little, where the middle frame of the paper's way (ImageHash on key frames, section 4.4) may be another one. Bits
 are signs of the 64 lowest frequencies of the mean frame's luma. A cropped copy is met by hashes of `WINDOWS` of the frame:
 the copy's hash of its whole frame is near that of some window of the original. The signature holds those hashes, and for every
-sampled frame 8x8 tiles of luma and 4x4 of colour: 96 bytes. `goku bench dedup` compares this with plain hashes of frames.
+sampled frame 16x16 tiles of luma and 4x4 of colour: 288 bytes. `goku bench dedup` compares this with plain hashes of frames.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from goku_core.media.decode import resize
 
 THUMBNAIL = 96  # px, both sides: what everything here is taken from
 SIDE = 64  # px, the same without bars
-LUMA, COLOR = 8, 4  # tiles per side
+LUMA, COLOR = 16, 4  # tiles per side
 FRAME_BYTES = LUMA * LUMA + 2 * COLOR * COLOR
+VERSION = 1  # of the signature; in its first byte, above the stride
 MOST_FRAMES = 24  # of a signature; longer clips give every second, every fourth, ...
 BAR_LUMA, BAR_SHARE = 20, 0.25  # a bar is darker everywhere and always, and takes no more than this of a side
 # Signs of coefficients that are about zero (symmetric pictures have many) would follow coding noise.
@@ -79,21 +80,21 @@ def look(samples: Sequence[np.ndarray]) -> dict[str, str | bytes]:
         + resize(np.ascontiguousarray(plane[..., 1:]), COLOR, COLOR).tobytes()
         for plane in planes
     )
-    head = bytes([stride.bit_length() - 1]) + b"".join(one.to_bytes(8, "big") for one in hashes[1:])
+    head = bytes([VERSION << 4 | stride.bit_length() - 1]) + b"".join(one.to_bytes(8, "big") for one in hashes[1:])
     return {"phash": f"{hashes[0]:016x}", "signature": head + tiles}
 
 
 def unpack(phash: str, signature: bytes) -> Look:
     """The opposite of `look`. Raises ValueError where these are not what it wrote."""
     frames, rest = divmod(len(signature) - _HEAD, FRAME_BYTES)
-    if frames < 1 or rest:
-        raise ValueError(f"a signature of {len(signature)} bytes")
+    if frames < 1 or rest or signature[0] >> 4 != VERSION:
+        raise ValueError(f"a signature of {len(signature)} bytes, version {signature[0] >> 4 if signature else None}")
     others = np.frombuffer(signature, ">u8", len(WINDOWS) - 1, 1).astype(np.uint64)
     tiles = np.frombuffer(signature, np.uint8, offset=_HEAD).reshape(frames, FRAME_BYTES)
     luma = tiles[:, : LUMA * LUMA].reshape(frames, LUMA, LUMA)
     color = tiles[:, LUMA * LUMA :].reshape(frames, COLOR, COLOR, 2)
     hashes = np.concatenate([np.array([int(phash, 16)], np.uint64), others])
-    return Look(hashes, luma, color, 1 << signature[0])
+    return Look(hashes, luma, color, 1 << (signature[0] & 15))
 
 
 def perceptual_hash(rgb: np.ndarray) -> str:
