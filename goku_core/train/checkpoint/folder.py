@@ -117,8 +117,7 @@ def publish(staging: Path, marker: Marker) -> Path:
     """Writes the marker of a finished folder and gives it its name. Returns the new path."""
     for stray in {path.name for path in staging.iterdir()} - marker.files.keys():
         (staging / stray).unlink()  # of an attempt that was cut off, by other ranks
-    sync_folder(staging)
-    marker.write(staging)
+    marker.write(staging)  # and waits for the disk, for the names of the other files too
     return _name(staging)
 
 
