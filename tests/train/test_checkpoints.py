@@ -193,8 +193,8 @@ def test_memory_does_not_grow_over_many_saves(tmp_path: Path) -> None:
 
     several(1, 10)
     before = resident()
-    several(11, 40)
-    assert resident() - before < 12  # one copy left behind per save would be 320 MB
+    several(11, 25)
+    assert resident() - before < 12  # one copy left behind per save would be 200 MB
 
 
 def test_the_file_is_the_one_that_the_library_writes(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def _full_disk(rank: int, folder: Path, state: Any, group: dist.ProcessGroup) ->
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     dist.barrier()
     told += [checkpoints.newest().step, sorted(path.name for path in (folder / "full").iterdir())]
+    dist.barrier()  # all have looked
     checkpoints.save(3, state, {})
     return [*told, checkpoints.newest().step]
 
