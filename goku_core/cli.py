@@ -20,6 +20,7 @@ COMMANDS = {
     "dataset": ("goku_core.cli_dataset", "dataset"),
     "params": ("goku_core.cli_params", "params"),
     "latents": ("goku_core.cli_latents", "latents"),
+    "checkpoint": ("goku_core.cli_checkpoint", "checkpoint"),
     "bench": ("goku_core.cli_bench", "bench"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
     "generate": ("goku_core.cli_generate", "generate"),

@@ -24,8 +24,8 @@ from goku_core.tracking import Request as TrackingRequest
 from goku_core.train import Request as TrainRequest
 from goku_core.vae import Request as VaeRequest
 
-# Keys that a release has dropped, with what to write instead. None so far.
-RETIRED: dict[str, str] = {}
+# Keys that a release has dropped, with what to write instead.
+RETIRED: dict[str, str] = {"train.checkpoint_every": "train.checkpoint.every"}
 
 
 Section = TypeVar("Section", bound=BaseModel)

@@ -134,7 +134,9 @@ class Bucket:
         try:
             self._client.upload_file(str(path), self.name, self.prefix + key, ExtraArgs=extra, Config=config)
         except (ClientError, BotoCoreError, Boto3Error) as error:
-            raise self._named(error, key) from error
+            # The transfer wraps the answer of the store, which says whether trying again is worth it.
+            answer = error.__context__ if isinstance(error.__context__, ClientError) else error
+            raise self._named(answer, key) from error
         return sha256
 
     def get(self, key: str) -> bytes | None:
@@ -146,6 +148,10 @@ class Bucket:
         if stream.sha256 and stream.sha256 != hashlib.sha256(content).hexdigest():
             raise GokuError(f"{self.url(key)}: its bytes are not the ones that were written.")
         return content
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        self._call("delete_object", key)
 
     def head(self, key: str) -> Object | None:
         """What is known of an object without its bytes, None where there is none."""

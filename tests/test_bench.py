@@ -23,7 +23,7 @@ from goku_core.pipeline.errors import GokuError
 ROOT = Path(__file__).resolve().parents[1]
 TIMED = {
     **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
-    **{"latents": "goku shards", "captions": "goku"},
+    **{"latents": "goku shards", "captions": "goku", "checkpoint": "goku"},
     **{"loader": "goku", "cost": ("4 samples", "16 samples")},
 }
 SCORED = {"pilot", "shots", "packing"}  # their ratios are of distances, of F1 and of modelled cost, not of seconds

@@ -100,6 +100,12 @@ def test_retired_key_names_the_new_one(monkeypatch):
     assert "vae.lr: this key has been retired; write vae.learning_rate." in mistake("vae.lr", 1e-3)
 
 
+def test_keys_retired_so_far():
+    assert "train.checkpoint_every: this key has been retired; write train.checkpoint.every." in mistake(
+        "train.checkpoint_every", 100
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

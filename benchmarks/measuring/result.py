@@ -43,11 +43,12 @@ class Result:
         repeats: int,
         warmup: int = 1,
         per_call: dict[str, float] | None = None,
+        between: Call = lambda: None,
         **facts: Any,
     ) -> dict[str, Timing]:
         """Times the sides of one case; `pairs` are (side, against). `per_call` are amounts done in a call ("tokens": 2016),
-        the same for all sides; each becomes a rate per second."""
-        timings = alternate(sides, self.device, repeats, warmup, lambda what: self.say(f"{case}: {what}"))
+        the same for all sides; each becomes a rate per second. `between` is called after each side, untimed."""
+        timings = alternate(sides, self.device, repeats, warmup, lambda what: self.say(f"{case}: {what}"), between)
         for side, timing in timings.items():
             row: dict[str, Any] = {"case": case, "side": side, "median_s": timing.median, "seconds": timing.seconds}
             row |= {"peak_gib": timing.peak_gib} if timing.peak_gib is not None else {}

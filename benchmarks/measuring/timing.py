@@ -38,9 +38,15 @@ class Ratio:
 
 
 def alternate(
-    sides: dict[str, Call], device: torch.device, repeats: int, warmup: int = 1, on_side: Callable[[str], None] = print
+    sides: dict[str, Call],
+    device: torch.device,
+    repeats: int,
+    warmup: int = 1,
+    on_side: Callable[[str], None] = print,
+    between: Call = lambda: None,
 ) -> dict[str, Timing]:
-    """Calls every side `warmup` times, then `repeats` times in alternating order. `on_side` hears of each before it starts."""
+    """Calls every side `warmup` times, then `repeats` times in alternating order. `on_side` hears of each before it starts;
+    `between` is called after each, untimed: what a side has left running in the background ends there."""
     timings = {name: Timing() for name in sides}
     gc.collect()
     gc.freeze()  # what lives now is looked at no more: `once` would else spend a second in a large process
@@ -49,6 +55,7 @@ def alternate(
         for name in order:
             on_side(f"{name}, {'warm-up' if round_number < 0 else f'repeat {round_number + 1} of {repeats}'}")
             seconds, peak = once(sides[name], device)
+            between()
             if round_number >= 0:
                 timings[name].seconds.append(seconds)
                 if peak is not None:

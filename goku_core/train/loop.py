@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from goku_core.models.recomputation import counted
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.train.checkpoint import Checkpoints, State
+from goku_core.train.checkpoint.checkpoints import open_checkpoints
 from goku_core.train.data import Loader, Pack
 from goku_core.train.health import Heart, Watch
 from goku_core.train.optimizers import learning_rate, make_optimizers
@@ -43,10 +46,12 @@ def train_phase(
     model: Goku,
     ema: Goku | None,
     loader: Loader,
+    lineage: Mapping[str, Any],
     context: Context,
     mesh: Mesh,
 ) -> tuple[State, Trained]:
-    """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here.
+    """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here. `lineage`
+    says in every checkpoint what the run is: fingerprint, phase, config.json of the network.
 
     Raises `GokuError` when the loss stops being finite, and when ranks do not work together as the parameters say.
     """
@@ -58,7 +63,7 @@ def train_phase(
     state = State(model, ema, make_optimizers(model, request))
     if mesh.world > 1:
         context.say(described(model, state.optimizers, mesh, parallel))
-    checkpoints = Checkpoints(context.scratch / "checkpoints")
+    checkpoints = open_checkpoints(request.checkpoint, context.scratch / "checkpoints", lineage, context.say)
     position = _resume(state, checkpoints, context)
     resumed_from = position.step
     heart, watch = Heart(), Watch()
@@ -88,7 +93,7 @@ def train_phase(
                 bar.advance(0, loss=entry["loss"])
             bar.advance(1)
             # Windows of the log end at checkpoints too, so that a resumed run averages the same steps.
-            if position.step % request.checkpoint_every == 0 and not window and position.step < phase.steps:
+            if position.step % request.checkpoint.every == 0 and not window and position.step < phase.steps:
                 with heart.phase("checkpoint"):
                     checkpoints.save(position.step, state, position.as_json())
     checkpoints.wait()

@@ -25,6 +25,7 @@ from goku_core.shards import ShardReader, refuse_other_encoders
 from goku_core.train.data import Loader, Packer, open_latents
 from goku_core.train.events import RankContext
 from goku_core.train.job import EVENTS, RESULT, Job, NullText, Start
+from goku_core.train.lineage import lineage
 from goku_core.train.loop import Trained, train_phase
 from goku_core.train.memory import keep_freed_memory
 from goku_core.train.parallel.mesh import Mesh, device_of, joined
@@ -48,7 +49,8 @@ def work(job: Job, start: Start, context: Context, mesh: Mesh) -> Trained:
     packer = Packer(reader, phase, job.request, NullText(start.null_text), context.seed, record, rounds)
     loader = Loader(packer, mesh.group, mesh.groups, data.ahead, data.threads)
     try:
-        state, trained = train_phase(name, phase, job.request, model, ema, loader, context, mesh)
+        described = lineage(job.request, job.config, reader, context)
+        state, trained = train_phase(name, phase, job.request, model, ema, loader, described, context, mesh)
     finally:
         loader.close()
     for network, file in ((state.ema, WEIGHTS), (state.model, TRAINING_WEIGHTS)):

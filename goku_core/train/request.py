@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goku_core.pipeline.identity import HOW
+from goku_core.train.checkpoint import Checkpointing
 from goku_core.train.data_request import Cost, Data
 from goku_core.train.parallel.request import Parallel
 
@@ -167,7 +168,9 @@ class TrainRequest(BaseModel):
         0.1, ge=0, le=1, description="share of clips that get no first frame (image-to-video); image guidance needs it"
     )
     parallel: Parallel = Field(default_factory=Parallel, description="ranks that share the work")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints", json_schema_extra=HOW)
+    checkpoint: Checkpointing = Field(
+        default_factory=Checkpointing, description="when a run is saved, what stays, and where", json_schema_extra=HOW
+    )
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())
     data: Data = Field(default_factory=Data, description="how latents are read", json_schema_extra=HOW)

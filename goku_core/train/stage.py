@@ -19,6 +19,7 @@ from goku_core.train.data import open_latents
 from goku_core.train.events import followed
 from goku_core.train.job import EVENTS, RESULT, Job, Start
 from goku_core.train.launch import launch
+from goku_core.train.lineage import config_json
 from goku_core.train.loop import Trained, log_lines
 from goku_core.train.memory import keep_freed_memory
 from goku_core.train.parallel.mesh import alone
@@ -45,7 +46,7 @@ def run(request: TrainRequest, context: Context) -> Report:
     folder = context.output(f"models/{name}")
     folder.mkdir()
     trained = _in_this_process(job, start, context) if request.parallel.world == 1 else _by_ranks(job, start, context)
-    described = _describe(name, phase, request, config, text_spec, reader, context)
+    described = config_json(request, config, reader, context)
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
     generator = Generator(load_goku(folder)[0], vae, encoder, described)
@@ -91,27 +92,6 @@ def _same_encoders(
         return vae, text_encoder(text_spec, reader.metadata["text"], context.workspace)
     except (FileNotFoundError, ValueError) as error:
         raise GokuError(str(error)) from error
-
-
-def _describe(
-    name: str,
-    phase: Phase,
-    request: TrainRequest,
-    config: GokuConfig,
-    text_spec: dict[str, object],
-    reader: ShardReader,
-    context: Context,
-) -> dict[str, object]:
-    resolutions = json.loads((context.input("data/latents") / "encoders.json").read_text())["resolutions"]
-    return {
-        "kind": "goku",
-        "phase": name,
-        "model": config.to_json(),
-        "resolution": {"name": phase.resolution, **json.loads(resolutions)[phase.resolution]},
-        "sampling": request.sampling.model_dump(),
-        "text": text_spec,
-        "encoders": {"vae": reader.metadata["vae"], "text": reader.metadata["text"]},
-    }
 
 
 def _report(name: str, phase: Phase, trained: Trained) -> Report:

@@ -56,7 +56,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
     train(workspace, "first", tmp_path / "unbroken")
     train(workspace, "first", tmp_path / "broken")
     older, newest = sorted((tmp_path / "broken/scratch/checkpoints").glob("step-*"))
-    victim = newest / ("complete.json" if damage == "no marker" else "ema.safetensors")
+    victim = newest / ("complete.json" if damage == "no marker" else "ema-00000-00.safetensors")
     content = victim.read_bytes()
     if damage == "no marker":
         victim.unlink()

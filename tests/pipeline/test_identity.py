@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from goku_core.config import load_params
 from goku_core.pipeline import line
 from goku_core.pipeline.identity import HOW, arrangement, identity
+from goku_core.train.checkpoint import Checkpointing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,15 +39,15 @@ def test_how_training_is_done_is_no_part_of_its_identity() -> None:
     def requests(**changes: object) -> dict[str, dict[str, object]]:
         params = load_params(ROOT / "params/smoke.yaml")
         phase = params.train.phases["joint_low"].model_copy(
-            update={k: v for k, v in changes.items() if k != "checkpoint_every"}
+            update={k: v for k, v in changes.items() if k != "checkpoint"}
         )
         train = params.train.model_copy(
             update={"phases": {**params.train.phases, "joint_low": phase}}
-            | {k: v for k, v in changes.items() if k == "checkpoint_every"}
+            | {k: v for k, v in changes.items() if k == "checkpoint"}
         )
         return {c.name: c.request_json() for c in line.cells(params.model_copy(update={"train": train}))}
 
     plain = requests()
-    assert requests(checkpoint_every=7, pack_tokens=64) == plain
+    assert requests(checkpoint=Checkpointing(every=7, remote="s3://bucket/runs"), pack_tokens=64) == plain
     changed = requests(learning_rate=0.5)
     assert [name for name in plain if plain[name] != changed[name]] == ["train@joint_low"]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
+from goku_core.train.checkpoint import Checkpointing
 from goku_core.train.events import RankContext, followed
 from goku_core.train.parallel.request import Parallel
 from goku_core.train.report import Report
@@ -28,7 +29,9 @@ def train(workspace: Path, place: Path, parallel: Parallel, **changes: object) -
     (place / "scratch").mkdir(parents=True)
     context = Context(workspace, place / "out", place / "scratch", seed=5, cores=2)
     asked = request("second", init_from="vae", **changes)
-    asked = asked.model_copy(update={"parallel": parallel, "optimizer": "adamw", "checkpoint_every": 1000})
+    asked = asked.model_copy(
+        update={"parallel": parallel, "optimizer": "adamw", "checkpoint": Checkpointing(every=1000)}
+    )
     return run(asked, context), context
 
 

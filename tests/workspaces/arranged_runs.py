@@ -47,7 +47,7 @@ class Arrangement:
         asked |= {
             "optimizer": "adamw",
             "log_every": 1,
-            "checkpoint_every": 1000,
+            "checkpoint": {"every": 1000},
             "clip_norm": 0.5,
             "parallel": parallel,
             **self.request,

@@ -41,7 +41,7 @@ def request(phase: str, ema_decay: float = 0.999, **changes: object) -> Request:
         model={"name": "custom", "depth": 2, "width": 32, "heads": 2, "ffn": 64},
         phases={name: {**values, **(changes if name == phase else {})} for name, values in PHASES.items()},
         optimizer="muon",
-        checkpoint_every=4,
+        checkpoint={"every": 4},
         log_every=2,
         sampling={"steps": 2},
         previews={"images": ["a red circle"], "clips": ["a red circle moving left"]},
