@@ -4,10 +4,14 @@ import json
 import re
 
 import pytest
-from broken_meshes import on_each_rank
+from broken_meshes import CONFIG, on_each_rank
 from ranks import on_ranks
 
+from goku_core.models import Goku
+from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.identity import identity
+from goku_core.train.parallel.mesh import alone
+from goku_core.train.parallel.prepare import prepare
 from goku_core.train.parallel.request import Parallel
 
 
@@ -77,3 +81,9 @@ def test_a_network_that_is_not_spread_as_asked_is_refused(said: list[dict[str, s
 def test_gradients_of_copies_meet(said: list[dict[str, str]]) -> None:
     """VeOmni#1115: gradients were never synchronised, and no error said so."""
     assert [one["gradients_meet"] for one in said] == ["met"] * 2
+
+
+def test_what_the_compiler_breaks_is_refused_before_any_step() -> None:
+    asked = Parallel(compile=True, recomputation="selective", device="cpu")
+    with pytest.raises(GokuError, match="Set recomputation to none or full"):
+        prepare(Goku(CONFIG), Goku(CONFIG), alone(asked), asked)

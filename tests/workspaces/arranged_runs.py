@@ -90,7 +90,7 @@ MORE = {
         {"ranks_per_node": 4, "sequence": 4, "reshard": "after_block", "recomputation": "selective"}
     ),
     "two shards, compiled": Arrangement(SHARDED_2 | {"compile": True}),
-    "two on a pack, compiled": Arrangement(SEQUENCE_2 | {"compile": True}),
+    "two on a pack, compiled, full": Arrangement(SEQUENCE_2 | {"compile": True, "recomputation": "full"}),
 }
 OF_ONE = ALONE | {"bfloat16, one rank": Arrangement({"precision": "bfloat16"})}
 

@@ -29,8 +29,14 @@ from goku_core.train.parallel.request import Parallel
 def prepare(model: Goku, ema: Goku, mesh: Mesh, parallel: Parallel) -> None:
     """Makes both networks what the mesh wants, in place; optimizers come after it.
 
-    Raises `GokuError` where ranks come with different weights: each would keep its part of another network.
+    Raises `GokuError` where ranks come with different weights: each would keep its part of another network; and where
+    compilation and recomputation do not go together.
     """
+    if parallel.compile and parallel.recomputation == "selective" and mesh.device.type == "cpu":
+        raise GokuError(
+            "train.parallel: compile with recomputation: selective does not run on a CPU, where PyTorch's compiler overwrites what "
+            "is to be kept. Set recomputation to none or full, or compile to false."
+        )
     model.recomputation = parallel.recomputation
     if parallel.precision == "float64":
         model.double(), ema.double()
