@@ -22,6 +22,7 @@ COMMANDS = {
     "latents": ("goku_core.cli_latents", "latents"),
     "bench": ("goku_core.cli_bench", "bench"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
+    "drill": ("goku_core.cli_drill", "drill"),
     "generate": ("goku_core.cli_generate", "generate"),
     "inspect": ("goku_core.cli_inspect", "inspect"),
     "promote": ("goku_core.cli_promote", "promote"),

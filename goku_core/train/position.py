@@ -12,6 +12,8 @@ class Position:
 
     step     optimizer steps done
     skipped  data steps that were left out because they harmed the run
+    rewinds  data steps that the run went back for
+    norms, losses  of the last good steps, by which the next ones are judged
     log      entries of the log
     """
 
@@ -20,6 +22,9 @@ class Position:
     clips: int = 0
     tokens: int = 0
     skipped: list[int] = field(default_factory=list)
+    rewinds: list[int] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
 
     @property

@@ -1,4 +1,4 @@
-"""How a rank is doing."""
+"""How a rank is doing: its heartbeat, whether its steps are sound, and its way back to the last good state."""
 
 from goku_core.train.health.heart import Heart, Phase
 from goku_core.train.health.watch import Watch
