@@ -41,8 +41,15 @@ class Goodput(BaseModel):
     lost_steps: int
     rank_hours: float
     cost: float
-    share: float
+    share: float  # productive seconds of all
     incidents: list[dict[str, Any]]
+
+    def metrics(self) -> dict[str, float]:
+        """For a tracker."""
+        told = self.model_dump(exclude={"incidents"})
+        return {f"goodput.{name}": float(value) for name, value in told.items()} | {
+            "incidents": float(len(self.incidents))
+        }
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class Position:
     skipped  data steps that were left out because they harmed the run
     rewinds  data steps that the run went back for
     norms, losses  of the last good steps, by which the next ones are judged
+    window   losses since the last entry of the log
     log      entries of the log
     """
 
@@ -25,6 +26,7 @@ class Position:
     rewinds: list[int] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    window: list[float] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
 
     @property

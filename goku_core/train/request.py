@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goku_core.pipeline.identity import HOW
 from goku_core.train.data_request import Cost, Data
+from goku_core.train.health.request import FaultSettings, WatchSettings
 from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
@@ -167,6 +168,10 @@ class TrainRequest(BaseModel):
         0.1, ge=0, le=1, description="share of clips that get no first frame (image-to-video); image guidance needs it"
     )
     parallel: Parallel = Field(default_factory=Parallel, description="ranks that share the work")
+    watch: WatchSettings = Field(default_factory=WatchSettings, description="bad steps: when, and what then")
+    faults: FaultSettings = Field(
+        default_factory=FaultSettings, description="how ranks are supervised", json_schema_extra=HOW
+    )
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints", json_schema_extra=HOW)
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())

@@ -72,8 +72,8 @@ def train(job: dict, rank: int = 0, world: int = 1) -> tuple[State, Position]:
             raise RuntimeError("a fault of its own")
         if position.step == job.get("refuse"):
             raise GokuError("the learning rate is a colour")
-        guard.keep()
         leaving = leave.agreed()
+        guard.keep()
         if leaving or position.step % job["checkpoint_every"] == 0:
             with heart.phase("checkpoint"):
                 if rank == 0:
@@ -82,6 +82,7 @@ def train(job: dict, rank: int = 0, world: int = 1) -> tuple[State, Position]:
                     dist.barrier()
         if leaving:
             raise Preempted(f"asked to leave, saved at step {position.step}")
+    leave.close()
     heart.finish()
     return state, position
 

@@ -9,8 +9,9 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -207,15 +208,12 @@ def store_away(drill: Drill) -> Seen:
         url = "http://{}:{}".format(*server.get_host_and_port())
         keys = {"AWS_ACCESS_KEY_ID": "drill", "AWS_SECRET_ACCESS_KEY": "drill", "AWS_DEFAULT_REGION": "us-east-1"}
         environment = keys | {"AWS_ENDPOINT_URL": url}
-        with ExitStack() as stack:
-            stack.enter_context(_variables(environment))
-            import urllib.request
-
-            urllib.request.urlopen(urllib.request.Request(f"{url}/drill", method="PUT")).close()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/drill", method="PUT")).close()
+        with _environment(environment):
             bucket = Bucket("drill", "run/")
-            training = drill.training("store-away", environment=environment, request=request)
-            training.start()
-            training.until(lambda: any("complete" in o.key for o in bucket.list()), "a checkpoint in the store")
+        training = drill.training("store-away", environment=environment, request=request)
+        training.start()
+        training.until(lambda: any("complete" in o.key for o in bucket.list()), "a checkpoint in the store")
     finally:
         server.stop()
     training.wait()
@@ -333,19 +331,13 @@ def _with_remote(url: str) -> TrainRequest:
     return TrainRequest.model_validate(given | {"checkpoint": given["checkpoint"] | {"remote": url}})
 
 
-class _variables:
-    """Environment variables of this process, for a while."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self.values = values
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *error: object) -> None:
-        for name, value in self.before.items():
-            with suppress(KeyError):
-                del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables of this process, for a while."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

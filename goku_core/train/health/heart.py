@@ -209,6 +209,14 @@ class Heart:
         _HEAD.pack_into(self._map, 0, _MAGIC, self._sequence, *head)
 
 
+def open_heart(scratch: Path) -> Heart:
+    """Of a rank under a launcher, its own; of a process that trains alone, that of a new attempt in `scratch`."""
+    if FOLDER in os.environ:
+        return Heart()
+    numbers = [int(path.name.removeprefix("attempt-")) for path in (scratch / "hearts").glob("attempt-*")]
+    return Heart(scratch / "hearts" / f"attempt-{1 + max(numbers, default=0):04d}")
+
+
 def file_of(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank:05d}"
 

@@ -42,6 +42,12 @@ class Leave:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
 
+    def __enter__(self) -> Leave:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Signals have their former meaning again."""
         for number, handler in self._before.items():

@@ -107,10 +107,8 @@ class Guard:
         return True
 
     def keep(self, now: bool = False) -> None:
-        """Takes a snapshot when one is due, or `now`: call it after a good step was counted, where a run may begin again."""
-        if self.snapshots is None:
-            return
-        if now or self.position.step - (self.snapshots.step or 0) >= self.settings.snapshot_every:
+        """Takes a snapshot when one is due, or `now` (the run is saved here, and may begin here again)."""
+        if self.snapshots is not None and (now or self.position.step % self.settings.snapshot_every == 0):
             self._keep()
 
     def _keep(self) -> None:
