@@ -97,7 +97,7 @@ def table(rows: list[dict[str, object]]) -> list[str]:
 
 
 def _examine(store: str | None, as_json: bool) -> None:
-    from goku_core.train.launch.selfcheck import examine_in_child
+    from goku_core.train.health.selfcheck import examine_in_child
 
     found = examine_in_child(Path.cwd(), store)
     if as_json:

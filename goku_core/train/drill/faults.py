@@ -64,13 +64,18 @@ class Drill:
     def prepare(self) -> None:
         """Makes the data set and trains once, unharmed."""
         workspace.make(self.data)
-        whole = self.training("unbroken")
-        whole.start()
-        whole.wait()
+        whole = self.unharmed("unbroken")
         self.unbroken, self.losses = whole.digest(), [entry["loss"] for entry in whole.log()]
 
-    def same(self, training: Training) -> None:
-        if training.digest() != self.unbroken:
+    def unharmed(self, name: str, request: TrainRequest | None = None) -> Training:
+        """A run that nothing befell."""
+        whole = self.training(name, request=request)
+        whole.start()
+        whole.wait()
+        return whole
+
+    def same(self, training: Training, unbroken: str = "") -> None:
+        if training.digest() != (unbroken or self.unbroken):
             raise DrillFailed("weights, average or losses differ from those of the unbroken run")
 
     def recovery(self, training: Training, at: float, attempt: int = 2) -> Seen:
@@ -113,7 +118,9 @@ def hang(drill: Drill) -> Seen:
 
 def slow(drill: Drill) -> Seen:
     """one rank gets a quarter of its processor"""
-    training = drill.training("slow")
+    # With whole weights on every rank; where they are shared, ranks wait for one another inside of forward.
+    request = workspace.request(parallel={"ranks_per_node": 2, "shard": 1, "device": "cpu"})
+    whole, training = drill.unharmed("slow-unbroken", request), drill.training("slow", request=request)
     training.start()
     victim, at = training.reach(20, 1)[1], time.time()
     while training.process.poll() is None and not training.incidents("straggler") and time.time() - at < 60:
@@ -122,7 +129,7 @@ def slow(drill: Drill) -> Seen:
         training.kill(victim, signal.SIGCONT)
         time.sleep(0.02)
     training.wait()
-    drill.same(training)
+    drill.same(training, whole.digest())
     named = training.incidents("straggler")
     if not named or named[0]["rank"] != victim.rank:
         raise DrillFailed(f"the slow rank was not named: {named}")
@@ -264,7 +271,7 @@ def nan_gradient(drill: Drill) -> Seen:
     training.start()
     training.wait()
     told = training.incidents("rewind")
-    if not told or not any(f"{POISONED:03d}" in line["samples"] for line in told):
+    if not told or not any(f"{POISONED:04d}" in line["samples"] for line in told):
         raise DrillFailed(f"the poisoned sample was not named: {[line['samples'] for line in told]}")
     _finite(training)
     tail = [entry["loss"] for entry in training.log()][-10:]

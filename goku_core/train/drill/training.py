@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,8 @@ class Training:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """The stage, with its staging folder cleared, as the pipeline starts it."""
+        shutil.rmtree(self.place / "out", ignore_errors=True)
         command = [sys.executable, "-m", "goku_core.train.drill.training", str(self.workspace), str(self.place)]
         with (self.place / "stage.log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -16,7 +16,7 @@ from goku_core.models.text import WordEncoder
 from goku_core.shards import ShardWriter, write_index
 from goku_core.train.request import TrainRequest
 
-SAMPLES, STEPS, SAVED_EVERY = 400, 240, 20
+SAMPLES, STEPS, SAVED_EVERY = 1200, 240, 20
 TEXT = {"kind": "words", "width": 16, "max_tokens": 16}
 CAPTIONS = ("a red circle", "two blue stars", "a green square above a star")
 # A drill waits for hangs: its steps take milliseconds, and so may its limits.
@@ -29,8 +29,8 @@ FAULTS = {
 }
 
 
-def request(ranks: int = 2, **changes: Any) -> TrainRequest:
-    """`changes` replace sections of the request, or add to `faults`."""
+def request(**changes: Any) -> TrainRequest:
+    """Of two ranks that share the weights. `changes` replace sections."""
     values: dict[str, Any] = {
         "model": {"name": "custom", "depth": 2, "width": 32, "heads": 2, "ffn": 64},
         "phases": {
@@ -39,9 +39,11 @@ def request(ranks: int = 2, **changes: Any) -> TrainRequest:
         },
         "checkpoint_every": SAVED_EVERY,
         "log_every": 5,
-        "parallel": {"ranks_per_node": ranks, "device": "cpu"},
+        "sampling": {"steps": 2},
+        "previews": {"images": ["a red circle"]},
+        "parallel": {"ranks_per_node": 2, "device": "cpu"},
         "watch": {"snapshot_every": 10, "window": 40, "least_history": 16},
-        "faults": FAULTS | changes.pop("faults", {}),
+        "faults": FAULTS,
     }  # fmt: skip
     return TrainRequest.model_validate(values | changes)
 
@@ -67,8 +69,8 @@ def make(folder: Path, poison: int | None = None) -> Path:
         if number == poison:
             latent[0, 0, 1, 1] = np.nan
         row = {
-            "sample_id": f"{number:03d}",
-            "clip_id": f"{number:03d}",
+            "sample_id": f"{number:04d}",
+            "clip_id": f"{number:04d}",
             "first_seconds": 0.0,
             "text": CAPTIONS[number % 3],
         }

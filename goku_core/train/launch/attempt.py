@@ -53,7 +53,7 @@ def attempt(
         role="train",
         rdzv_backend="c10d",
         rdzv_endpoint=nodes.endpoint,
-        rdzv_configs={"is_host": nodes.leads, "timeout": int(nodes.join_seconds), "last_call_timeout": 1},
+        rdzv_configs={"is_host": nodes.leads, "join_timeout": int(nodes.join_seconds), "last_call_timeout": 1},
         max_restarts=0,
         monitor_interval=0.1,
         logs_specs=files,

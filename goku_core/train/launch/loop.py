@@ -24,7 +24,7 @@ from goku_core.train.launch.failures import VICTIM, Failure
 from goku_core.train.launch.nodes import LeaderGone, Left, Nodes
 from goku_core.train.launch.places import RankFiles
 from goku_core.train.launch.report import final_report
-from goku_core.train.launch.selfcheck import examine_in_child
+from goku_core.train.health.selfcheck import examine_in_child
 
 ATTEMPTS = "attempts.jsonl"  # begin and end of each, what goodput is counted from
 OUTCOME = "launch.json"  # how the launch ended, for whoever started it

@@ -1,4 +1,4 @@
-"""Is this machine fit to train on? `python -m goku_core.train.launch.selfcheck FOLDER`: a process of its own, as it may hang.
+"""Is this machine fit to train on? `python -m goku_core.train.health.selfcheck FOLDER`: a process of its own, as it may hang.
 
 Disk, memory and arithmetic of every processor, by results that are known beforehand; the object store where there is one.
 """
@@ -53,7 +53,7 @@ def examine_in_child(folder: Path, store: str | None = None, seconds: float = TI
     command = [
         sys.executable,
         "-m",
-        "goku_core.train.launch.selfcheck",
+        "goku_core.train.health.selfcheck",
         str(folder),
         *(["--store", store] if store else []),
     ]
