@@ -12,9 +12,9 @@ import pytest
 from goku_core.train.goodput import Attempt, count
 from goku_core.train.health.heart import PHASES, Heart, Pulse, file_of, read
 from goku_core.train.health.request import FaultSettings
+from goku_core.train.health.selfcheck import PRODUCT, digest, examine, examine_in_child, matrices
 from goku_core.train.launch.budgets import decide
 from goku_core.train.launch.failures import Ending, Failure, cause
-from goku_core.train.health.selfcheck import PRODUCT, digest, examine, examine_in_child, matrices
 from goku_core.train.launch.supervisor import hanging, scores
 
 SETTINGS = FaultSettings()

@@ -18,18 +18,18 @@ from goku_core.pipeline.files import append_json_line, read_json_lines, write_js
 from goku_core.train.health import incidents
 from goku_core.train.health.errors import PREEMPTED
 from goku_core.train.health.request import FaultSettings
+from goku_core.train.health.selfcheck import examine_in_child
 from goku_core.train.launch.attempt import Job, attempt, files_of
 from goku_core.train.launch.budgets import decide
 from goku_core.train.launch.failures import VICTIM, Failure
 from goku_core.train.launch.nodes import LeaderGone, Left, Nodes
 from goku_core.train.launch.places import RankFiles
 from goku_core.train.launch.report import final_report
-from goku_core.train.health.selfcheck import examine_in_child
 
 ATTEMPTS = "attempts.jsonl"  # begin and end of each, what goodput is counted from
 OUTCOME = "launch.json"  # how the launch ended, for whoever started it
 NODE_BAD, STOPPED = 76, 1
-RESULT_SECONDS = 60.0  # for the other nodes to say how an attempt ended there
+RESULT_SECONDS = 20.0  # for the other nodes to say how an attempt ended there
 
 
 class Launch:
@@ -73,7 +73,7 @@ class Launch:
     def _lead(self) -> int:
         number = 1 + max((line["attempt"] for line in read_json_lines(self.job.scratch / ATTEMPTS)), default=0)
         wanted = set(range(self.nodes.count))
-        while True:
+        while not self.leaving.is_set():
             self.nodes.say("attempt", number)
             self._get_ready(number)
             members, bad = self._members(number, wanted)
@@ -86,20 +86,27 @@ class Launch:
                 failure = self._attempt(number, sorted(members))
                 verdict = {"done": True} if failure is None else self._verdict(failure)
             self.nodes.say(f"verdict/{number}", verdict)
-            if "done" in verdict:
-                return self._end("done", 0, "")
             if "restart" not in verdict:
-                time.sleep(1.0 if self.nodes.count > 1 else 0.0)  # the others hear it before the store goes
-                return self._stop(verdict)
+                # The others hear it before the store goes.
+                self.nodes.gather(f"bye/{number}", sorted(members - {self.nodes.node}), RESULT_SECONDS, False)
+                return self._end("done", 0, "") if "done" in verdict else self._stop(verdict)
             self._say(f"starting again in {verdict['restart']:.0f} s: {verdict['why']}")
             if self.leaving.wait(verdict["restart"]):
                 raise Left
             number += 1
+        raise Left
 
     def _follow_leader(self) -> int:
         number = self.nodes.hear("attempt", self.nodes.join_seconds)
         if number is None:
             raise LeaderGone
+        if self.nodes.heard(f"go/{number}"):
+            # It began with a launcher that stood here before this one: what that one ran is gone.
+            gone = Failure(
+                "node bad", "the launcher was started again", at=time.time(), node=self.nodes.node, host=self.host
+            )
+            self.nodes.say(f"result/{number}/{self.nodes.node}", gone.as_json())
+            self.nodes.fail(number)
         while True:
             if not self.nodes.heard(f"go/{number}"):
                 self._get_ready(number)
@@ -110,10 +117,9 @@ class Launch:
                     failure = self._run(number, len(go["members"]))
                     self.nodes.say(f"result/{number}/{self.nodes.node}", failure.as_json() if failure else {})
             verdict = self.nodes.hear(f"verdict/{number}", heed_leaving=False)
-            if "done" in verdict:
-                return self._end("done", 0, "")
             if "restart" not in verdict:
-                return self._stop(verdict)
+                self.nodes.say(f"bye/{number}/{self.nodes.node}", True)
+                return self._end("done", 0, "") if "done" in verdict else self._stop(verdict)
             if self.leaving.is_set():
                 raise Left
             number += 1

@@ -19,6 +19,7 @@ from goku_core.train.launch.places import RankFiles
 
 DEATH_SECONDS = 2.0  # ranks may outlive a dead one: time to notice themselves and to say so in their logs
 STRAGGLER_STEPS = 20  # steps that a rank's own seconds are compared over
+COMPARE_SECONDS = 2.0  # between two looks at the heartbeats of all nodes
 
 
 def allowance(pulse: Pulse, settings: FaultSettings) -> float:
@@ -88,6 +89,7 @@ class Supervisor(threading.Thread):
         self._others_failed: float | None = None
         self._compared: list[Pulse] = []
         self._slow: set[int] = set()
+        self._looked_at_all = 0.0
         self._failed_to_look = False
 
     def run(self) -> None:
@@ -114,7 +116,8 @@ class Supervisor(threading.Thread):
         self._leave(found, now)
         self._hang(found, now)
         self._others(found, now)
-        if self.files.node == 0:
+        if self.files.node == 0 and now - self._looked_at_all > COMPARE_SECONDS:
+            self._looked_at_all = now
             self._stragglers(pulses(self.places.hearts))
 
     def _dead(self, found: list[Pulse], now: float) -> None:
