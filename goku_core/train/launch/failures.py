@@ -77,7 +77,8 @@ def cause(endings: Iterable[Ending]) -> tuple[Kind, int | None, str, str] | None
             return "crash", one.rank, f"the rank was ended by {name}{hint}", _tail(one)
     told = sorted((one for one in bad if one.error), key=lambda one: one.error["time"])
     own = [one for one in told if not _is_victim(one)]
-    if bad and not own and all(one.code in (PREEMPTED, -signal.SIGTERM) or _is_victim(one) for one in bad):
+    left = [one.code for one in bad]
+    if left and not own and (PREEMPTED in left or all(code == -signal.SIGTERM for code in left)):
         return "preemption", None, "the ranks were asked to leave", ""
     for first in own or told:
         excerpt = f"{first.error['trace'][-EXCERPT:]}\n{_tail(first)}".strip()
