@@ -75,14 +75,14 @@ def train(job: dict, rank: int = 0, world: int = 1) -> tuple[State, Position]:
         guard.keep()
         if leaving or position.step % job["checkpoint_every"] == 0:
             with heart.phase("checkpoint"):
-                if rank == 0:
-                    checkpoints.save(position.step, state, position.as_json())
-                if world > 1:
-                    dist.barrier()
+                checkpoints.save(position.step, state, position.as_json())
         if leaving:
+            with heart.phase("checkpoint"):
+                checkpoints.wait()
             raise Preempted(f"asked to leave, saved at step {position.step}")
     leave.close()
     heart.finish()
+    checkpoints.wait()
     return state, position
 
 
