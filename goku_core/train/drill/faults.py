@@ -110,7 +110,7 @@ def hang(drill: Drill) -> Seen:
     training.wait()
     drill.same(training)
     stacks = list((training.scratch / "stacks/attempt-0001").glob("rank-*.txt"))
-    if len(stacks) != 2 or not all("Thread" in path.read_text() for path in stacks):
+    if len(stacks) != 2 or not all("most recent call first" in path.read_text() for path in stacks):
         raise DrillFailed("the stacks of the ranks were not saved")
     seen.note = "stacks of both ranks saved"
     return seen

@@ -81,8 +81,7 @@ def cause(endings: Iterable[Ending]) -> tuple[Kind, int | None, str, str] | None
     if left and not own and (PREEMPTED in left or all(code == -signal.SIGTERM for code in left)):
         return "preemption", None, "the ranks were asked to leave", ""
     for first in own or told:
-        excerpt = f"{first.error['trace'][-EXCERPT:]}\n{_tail(first)}".strip()
-        return first.error["class"], first.rank, first.error["message"], excerpt
+        return first.error["class"], first.rank, first.error["message"], first.error["trace"][-EXCERPT:].strip()
     for one in bad:
         how = f"signal {signal.Signals(-one.code).name}" if one.code < 0 else f"exit code {one.code}"
         return "crash", one.rank, f"the rank ended with {how} and left no word", _tail(one)
