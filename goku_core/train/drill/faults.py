@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import resource
@@ -209,6 +210,7 @@ def store_away(drill: Drill) -> Seen:
     from goku_core.storage import Bucket
 
     request = _with_remote("s3://drill/run")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request
     server = ThreadedMotoServer(port=0)
     server.start()
     try:
@@ -220,7 +222,7 @@ def store_away(drill: Drill) -> Seen:
             bucket = Bucket("drill", "run/")
         training = drill.training("store-away", environment=environment, request=request)
         training.start()
-        training.until(lambda: any("complete" in o.key for o in bucket.list()), "a checkpoint in the store")
+        training.until(lambda: any("complete" in o.key for o in bucket.list()), "a checkpoint in the store", 0.3)
     finally:
         server.stop()
     training.wait()

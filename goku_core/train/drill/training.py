@@ -88,14 +88,15 @@ class Training:
 
         return self.until(there, f"step {step} of attempt {attempt}")
 
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, pause: float = 0.01) -> Any:
+        """Looks every `pause` seconds; what the condition gave when it gave something."""
         end = time.monotonic() + PATIENCE
         while not (found := condition()):
             if self.process.poll() is not None:
                 raise DrillFailed(f"the training ended (code {self.process.returncode}) before {what}; {self.tail()}")
             if time.monotonic() > end:
                 raise DrillFailed(f"waited {PATIENCE:.0f} s in vain for {what}; {self.tail()}")
-            time.sleep(0.01)
+            time.sleep(pause)
         return found
 
     def kill(self, pulse: Pulse, number: signal.Signals = signal.SIGKILL) -> None:

@@ -16,7 +16,7 @@ from goku_core.models.text import WordEncoder
 from goku_core.shards import ShardWriter, write_index
 from goku_core.train.request import TrainRequest
 
-SAMPLES, STEPS, SAVED_EVERY = 1200, 240, 20
+SAMPLES, SHARDS, STEPS, SAVED_EVERY = 1200, 3, 240, 20
 TEXT = {"kind": "words", "width": 16, "max_tokens": 16}
 CAPTIONS = ("a red circle", "two blue stars", "a green square above a star")
 # A drill waits for hangs: its steps take milliseconds, and so may its limits.
@@ -62,7 +62,8 @@ def make(folder: Path, poison: int | None = None) -> Path:
     resolutions = json.dumps({"low": {"height": 32, "width": 32, "frames": 5, "fps": 8.0}})
     encoders = {"vae": weights_digest(folder / "models/vae"), "text": encoder.fingerprint}
     encoders |= {"text_request": json.dumps(TEXT), "resolutions": resolutions}
-    writer = ShardWriter(folder / "data/latents/low")
+    # Several shards: what stands in for a sample of a damaged one is taken from another.
+    writers = [ShardWriter(folder / "data/latents/low") for _ in range(SHARDS)]
     for number in range(SAMPLES):
         clip = number % 3 == 0
         latent = draws.standard_normal((4, 2 if clip else 1, 4, 4)).astype(np.float32)
@@ -75,7 +76,8 @@ def make(folder: Path, poison: int | None = None) -> Path:
             "text": CAPTIONS[number % 3],
         }
         row |= {"kind": "video" if clip else "image", "tokens": 8 if clip else 4}
-        writer.add(row, latent, encoder.encode(CAPTIONS[number % 3]).numpy())
-    write_index(folder / "data/latents/low/index.parquet", writer.close(), encoders)
+        writers[number * SHARDS // SAMPLES].add(row, latent, encoder.encode(CAPTIONS[number % 3]).numpy())
+    rows = [row for writer in writers for row in writer.close()]
+    write_index(folder / "data/latents/low/index.parquet", rows, encoders)
     (folder / "data/latents/encoders.json").write_text(json.dumps(encoders))
     return folder
