@@ -69,8 +69,7 @@ def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
         with closing(Watch(name)) as watch:
             facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch)
         show(name, place)
-        if done := find_done(cell, place):
-            show_goodput(name, done.record.value["report"])
+        show_goodput(cell, place, facts["fingerprint"])
     get_run_logger().info("%s: %s (%s)", name, facts["status"], facts["fingerprint"][:12])
     return facts
 
