@@ -39,6 +39,7 @@ def request(**changes: Any) -> TrainRequest:
         },
         "checkpoint_every": SAVED_EVERY,
         "log_every": 5,
+        "data": {"unreadable_max": 0.1},
         "sampling": {"steps": 2},
         "previews": {"images": ["a red circle"]},
         "parallel": {"ranks_per_node": 2, "device": "cpu"},
