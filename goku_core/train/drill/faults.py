@@ -211,7 +211,7 @@ def store_away(drill: Drill) -> Seen:
 
     request = _with_remote("s3://drill/run")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         url = "http://{}:{}".format(*server.get_host_and_port())
