@@ -14,6 +14,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows.goodput import show_goodput
 from flows.partitions import Watch
 from flows.pictures import show
 from goku_core import config
@@ -68,6 +69,7 @@ def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
         with closing(Watch(name)) as watch:
             facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch)
         show(name, place)
+        show_goodput(cell, place, facts["fingerprint"])
     get_run_logger().info("%s: %s (%s)", name, facts["status"], facts["fingerprint"][:12])
     return facts
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "checkpoint": ("goku_core.cli_checkpoint", "checkpoint"),
     "bench": ("goku_core.cli_bench", "bench"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
+    "drill": ("goku_core.cli_drill", "drill"),
     "generate": ("goku_core.cli_generate", "generate"),
     "inspect": ("goku_core.cli_inspect", "inspect"),
     "promote": ("goku_core.cli_promote", "promote"),

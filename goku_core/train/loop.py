@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from goku_core.models import Goku
 from goku_core.models.recomputation import counted
+from goku_core.packing import plan
 from goku_core.pipeline.context import Context
-from goku_core.pipeline.errors import GokuError
 from goku_core.train.checkpoint import Checkpoints, State
 from goku_core.train.checkpoint.checkpoints import open_checkpoints
-from goku_core.train.data import Loader, Pack
-from goku_core.train.health import Heart, Watch
+from goku_core.train.data import Loader, Pack, Packer
+from goku_core.train.health import open_heart
+from goku_core.train.health.errors import Preempted
+from goku_core.train.health.leave import Leave
+from goku_core.train.health.rewind import Guard
 from goku_core.train.optimizers import learning_rate, make_optimizers
 from goku_core.train.parallel.mesh import Mesh
 from goku_core.train.parallel.prepare import prepare
@@ -53,7 +57,8 @@ def train_phase(
     """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here. `lineage`
     says in every checkpoint what the run is: fingerprint, phase, config.json of the network.
 
-    Raises `GokuError` when the loss stops being finite, and when ranks do not work together as the parameters say.
+    Raises `GokuError` when ranks do not work together as the parameters say, `Diverged` when bad steps go on although the run went
+    back, and `Preempted`, after saving, when it is asked to leave.
     """
     ema = ema if ema is not None else copy.deepcopy(model)
     ema.requires_grad_(False)
@@ -66,10 +71,11 @@ def train_phase(
     checkpoints = open_checkpoints(request.checkpoint, context.scratch / "checkpoints", lineage, context.say)
     position = _resume(state, checkpoints, context)
     resumed_from = position.step
-    heart, watch = Heart(), Watch()
-    window: list[Tensor] = []
+    heart = open_heart(context.scratch)
+    told = context.scratch if mesh.rank == 0 else None
+    guard = Guard(request.watch, state, position, heart, told, lambda data_step: _sample_ids(loader.packer, data_step))
     started = time.monotonic()
-    with context.progress(f"train {name}", phase.steps, "steps") as bar:
+    with Leave() as leave, context.progress(f"train {name}", phase.steps, "steps") as bar:
         bar.advance(position.step)
         while position.step < phase.steps:
             with heart.phase("data"):
@@ -77,25 +83,34 @@ def train_phase(
             rate = learning_rate(phase, position.step)
             with counted() as operators:
                 loss, norm = optimizer_step(state, packs, rate, position.step, request, heart, mesh)
-            if why := watch.judge(loss.item(), norm.item()):
-                raise _not_finite(why, position.step)
+            before = position.step
+            if guard.rewinds(loss.item(), norm.item()):
+                bar.advance(position.step - before)
+                continue
             if position.step == resumed_from:  # what only a step shows
                 verify(model, mesh)
                 verify_recomputation(model, mesh, operators)
             _count(position, packs, mesh)
             heart.step(position.step)
-            window.append(loss)
+            position.window.append(loss.item())
             if position.step % request.log_every == 0 or position.step == phase.steps:
-                entry = _entry(position, window, norm, rate)
-                window = []
+                entry = _entry(position, norm, rate)
+                position.window = []
                 position.log.append(entry)
                 context.tracker.log_metrics({k: v for k, v in entry.items() if k != "step"}, step=position.step)
                 bar.advance(0, loss=entry["loss"])
             bar.advance(1)
-            # Windows of the log end at checkpoints too, so that a resumed run averages the same steps.
-            if position.step % request.checkpoint.every == 0 and not window and position.step < phase.steps:
+            leaving = leave.agreed(mesh.device)
+            due = position.step % request.checkpoint.every == 0
+            if (due or leaving) and position.step < phase.steps:
                 with heart.phase("checkpoint"):
                     checkpoints.save(position.step, state, position.as_json())
+            guard.keep(now=due)
+            if leaving and position.step < phase.steps:
+                with heart.phase("checkpoint"):
+                    checkpoints.wait()
+                raise Preempted(f"asked to leave: saved at step {position.step}; the same command goes on from there")
+    heart.finish()
     checkpoints.wait()
     parameters = sum(p.numel() for p in model.parameters())
     return state, Trained(position, resumed_from, time.monotonic() - started, parameters)
@@ -124,17 +139,16 @@ def _count(position: Position, packs: list[Pack], mesh: Mesh) -> None:
     position.tokens += tokens
 
 
-def _not_finite(why: str, step: int) -> GokuError:
-    return GokuError(
-        f"{why} at step {step}. Lower the phase's learning_rate or clip_norm; the run continues from its last checkpoint "
-        "once the parameters have changed back or forth."
-    )
+def _sample_ids(packer: Packer, data_step: int) -> list[str]:
+    """The samples of a data step, of all groups."""
+    rows = np.hstack(plan(packer.lengths, packer.mix, packer.phase.tokens, packer.seed, data_step)[0])
+    return [str(packer.reader.index["sample_id"][row]) for row in rows]
 
 
-def _entry(position: Position, window: list[Tensor], norm: Tensor, rate: float) -> dict[str, float]:
+def _entry(position: Position, norm: Tensor, rate: float) -> dict[str, float]:
     return {
         "step": position.step,
-        "loss": round(torch.stack(window).mean().item(), 6),
+        "loss": round(torch.tensor(position.window, dtype=norm.dtype).mean().item(), 6),
         "gradient_norm": round(norm.item(), 6),
         "learning_rate": round(rate, 9),
         "images": position.images,

@@ -12,6 +12,9 @@ class Position:
 
     step     optimizer steps done
     skipped  data steps that were left out because they harmed the run
+    rewinds  data steps that the run went back for
+    norms, losses  of the last good steps, by which the next ones are judged
+    window   losses since the last entry of the log
     log      entries of the log
     """
 
@@ -20,6 +23,10 @@ class Position:
     clips: int = 0
     tokens: int = 0
     skipped: list[int] = field(default_factory=list)
+    rewinds: list[int] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    window: list[float] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
 
     @property

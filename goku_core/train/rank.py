@@ -24,6 +24,7 @@ from goku_core.pipeline.files import write_json
 from goku_core.shards import ShardReader, refuse_other_encoders
 from goku_core.train.data import Loader, Packer, open_latents
 from goku_core.train.events import RankContext
+from goku_core.train.health.collectives import check_collectives
 from goku_core.train.job import EVENTS, RESULT, Job, NullText, Start
 from goku_core.train.lineage import lineage
 from goku_core.train.loop import Trained, train_phase
@@ -104,6 +105,8 @@ def main() -> None:
         events, job.workspace, job.staging, job.scratch, job.fingerprint, job.seed, cores=torch.get_num_threads()
     )
     mesh = _join(job, rank)
+    bandwidth = check_collectives(mesh.device)
+    context.say(f"{mesh.world} ranks reach each other, all-reduce at {bandwidth / 1e9:.2f} GB/s")
     trained = work(job, Start.read(job.scratch), context, mesh)
     if rank == 0:
         write_json(job.scratch / RESULT, asdict(trained))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from goku_core.train.goodput import Goodput
+
 
 class Report(BaseModel):
-    """Loss: mean over the last tenth of the phase. Rates count this attempt's own steps."""
+    """Loss: mean over the last tenth of the phase. Rates count this attempt's own steps, goodput all attempts."""
 
     phase: str
     resolution: str
@@ -21,3 +23,4 @@ class Report(BaseModel):
     seconds: float
     samples_per_second: float
     tokens_per_second: float
+    goodput: Goodput

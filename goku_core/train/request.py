@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from goku_core.pipeline.identity import HOW
 from goku_core.train.checkpoint import Checkpointing
 from goku_core.train.data_request import Cost, Data
+from goku_core.train.health.request import FaultSettings, WatchSettings
 from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
@@ -170,6 +171,10 @@ class TrainRequest(BaseModel):
     parallel: Parallel = Field(default_factory=Parallel, description="ranks that share the work")
     checkpoint: Checkpointing = Field(
         default_factory=Checkpointing, description="when a run is saved, what stays, and where", json_schema_extra=HOW
+    )
+    watch: WatchSettings = Field(default_factory=WatchSettings, description="bad steps: when, and what then")
+    faults: FaultSettings = Field(
+        default_factory=FaultSettings, description="how ranks are supervised", json_schema_extra=HOW
     )
     log_every: int = Field(20, ge=1, description="steps between log entries")
     previews: Previews = Field(default_factory=lambda: Previews())

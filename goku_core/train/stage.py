@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.shards import ShardReader
+from goku_core.train import goodput
 from goku_core.train.data import open_latents
 from goku_core.train.events import followed
 from goku_core.train.job import EVENTS, RESULT, Job, Start
@@ -46,12 +48,14 @@ def run(request: TrainRequest, context: Context) -> Report:
     folder = context.output(f"models/{name}")
     folder.mkdir()
     trained = _in_this_process(job, start, context) if request.parallel.world == 1 else _by_ranks(job, start, context)
+    spent = goodput.of_run(context.scratch, time.time(), request.faults.price_per_gpu_hour)
+    context.tracker.log_metrics(spent.metrics())
     described = config_json(request, config, reader, context)
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
     generator = Generator(load_goku(folder)[0], vae, encoder, described)
     write_previews(generator, phase, request, reader, folder / "samples", context)
-    return _report(name, phase, trained)
+    return _report(name, phase, trained, spent)
 
 
 def _in_this_process(job: Job, start: Start, context: Context) -> Trained:
@@ -94,7 +98,7 @@ def _same_encoders(
         raise GokuError(str(error)) from error
 
 
-def _report(name: str, phase: Phase, trained: Trained) -> Report:
+def _report(name: str, phase: Phase, trained: Trained, spent: goodput.Goodput) -> Report:
     log, position = trained.position.log, trained.position
     own = max(0, position.step - trained.resumed_from) / max(1, position.step)
     tail = log[-max(1, len(log) // 10) :]
@@ -113,4 +117,5 @@ def _report(name: str, phase: Phase, trained: Trained) -> Report:
         seconds=trained.seconds,
         samples_per_second=own * samples / max(trained.seconds, 1e-9),
         tokens_per_second=own * position.tokens / max(trained.seconds, 1e-9),
+        goodput=spent,
     )

@@ -45,12 +45,13 @@ def test_two_launched_ranks_end_as_one_process(workspace: Path, tmp_path: Path) 
         assert all((ours[key] - theirs[key]).abs().max() < 1e-10 for key in theirs)
     files = {file.relative_to(tmp_path / "two/out") for file in (tmp_path / "two/out").rglob("*.*")}
     assert files == {file.relative_to(tmp_path / "one/out") for file in (tmp_path / "one/out").rglob("*.*")}
-    assert [step for step, _ in two.tracker.metrics] == [step for step, _ in one.tracker.metrics] == [2, 4, 6]
+    logged = [[step for step, _ in run.tracker.metrics if step is not None] for run in (one, two)]
+    assert logged == [[2, 4, 6], [2, 4, 6]]
 
 
 @pytest.mark.slow
 def test_what_a_rank_says_is_told(workspace: Path, tmp_path: Path) -> None:
-    with pytest.raises(GokuError, match=r"rank \d failed: .*the (loss|gradient norm) is (nan|inf)"):
+    with pytest.raises(GokuError, match=r"diverged: the (loss|gradient norm) is (nan|inf)"):
         train(workspace, tmp_path, TWO, learning_rate=1e30, steps=40)
 
 

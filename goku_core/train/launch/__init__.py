@@ -1,36 +1,46 @@
-"""Starts the ranks of a job and waits for them."""
+"""Starts the ranks of a training run, watches them, and starts them again: `python -m goku_core.train.launch JOB.json`."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 from goku_core.pipeline.errors import GokuError
 
+# What a restart by whoever drives the stage would meet again.
+MENDED_BY_HAND = {"refused", "data bad", "diverged", "node bad"}
+
 
 def launch(job: Path) -> None:
-    """Returns when all ranks have ended well. Raises `GokuError` with what the first one to fail said."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    """Runs the launcher of this node until the work of `job` is done (`train.job.Job`, in the run's scratch folder).
 
-    from goku_core.train.job import Job
+    Raises `GokuError` where the user must mend something, `Preempted` where the run was asked to leave, and `RuntimeError`
+    where the restarts that a class of failures may have are spent; the message is the launcher's final report. The launcher is
+    a process of its own: it outlives neither the work nor this process.
+    """
+    from goku_core.train.health.errors import PREEMPTED, Preempted
+    from goku_core.train.launch.loop import OUTCOME, outcome
 
-    parallel = Job.read(job).request.parallel
-    if parallel.nodes > 1:
-        raise GokuError("train.parallel.nodes: this launcher starts the ranks of one machine; set nodes: 1")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=parallel.ranks_per_node,
-        run_id=job.parent.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        max_restarts=0,
-        local_addr="127.0.0.1",
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "goku_core.train.rank", str(job))
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        said = failure.message if isinstance(failure.message, str) else failure.message.get("message", "")
-        raise GokuError(f"rank {rank} failed: {said}") from error
+    (job.parent / OUTCOME).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "goku_core.train.launch", str(job), "--parent", str(os.getpid())]
+    with subprocess.Popen(command) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal interrupted the launcher too: its ranks save and leave
+            raise
+    if code == 0:
+        return
+    told = outcome(job.parent)
+    if code == PREEMPTED:
+        raise Preempted(
+            f"training was asked to leave ({told['why'] if told else 'no word'}); the same command continues it."
+        )
+    if told is None or "report" not in told:
+        message = f"the launcher ended with code {code}, see above"
+        raise GokuError(message) if code == 2 else RuntimeError(message)
+    if told["failure"]["kind"] in MENDED_BY_HAND:
+        raise GokuError(told["report"])
+    raise RuntimeError(told["report"])
