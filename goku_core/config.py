@@ -22,6 +22,7 @@ from goku_core.precompute import Request as PrecomputeRequest
 from goku_core.promote import Request as PromoteRequest
 from goku_core.tracking import Request as TrackingRequest
 from goku_core.train import Request as TrainRequest
+from goku_core.tune.request import TuneRequest
 from goku_core.vae import Request as VaeRequest
 
 # Keys that a release has dropped, with what to write instead.
@@ -44,20 +45,28 @@ class Params(BaseModel):
     train: TrainRequest
     evaluate: EvaluateRequest
     promote: PromoteRequest
+    tune: TuneRequest = Field(default_factory=TuneRequest)
     tracking: TrackingRequest = Field(default_factory=TrackingRequest)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a parameter file. Raises `GokuError` naming every bad key and what is allowed there."""
-    params = check(read_yaml(Path(path)), Params, str(path))
+    return checked(read_yaml(Path(path)), str(path))
+
+
+def checked(value: Any, where: str) -> Params:
+    """Parameters from what a file holds. Raises `GokuError` naming every bad key."""
+    params = check(value, Params, where)
     if wrong := list(_between_sections(params)):
-        raise GokuError("\n".join(f"{path}: {line}" for line in wrong))
+        raise GokuError("\n".join(f"{where}: {line}" for line in wrong))
     return params
 
 
 def _between_sections(params: Params) -> Iterator[str]:
     """What one section says of another: names of resolutions and of phases."""
     phases, resolutions = list(params.train.phases), list(params.precompute.resolutions)
+    if params.tune.phase is not None and params.tune.phase not in phases:
+        yield f"tune.phase: {params.tune.phase!r} is no phase of train. Allowed: {', '.join(phases)}."
     for name, phase in params.train.phases.items():
         if phase.resolution not in resolutions:
             yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class GokuConfig:
                                sequence of 220 k tokens fits no other size
     image_condition            adds the projection of the first-frame latent (image-to-video, paper section 2.5)
     rope_base                  our choice 10000, the value of the field
+    position                   where a token stands: "rope" (paper section 2.2), or "sinusoidal", added to the embedded tokens as in
+                               DiT, which the paper compares with
+    qk_norm                    RMSNorm on queries and keys (paper section 2.2); false to see what it is for
     """
 
     depth: int
@@ -31,8 +34,12 @@ class GokuConfig:
     patch: tuple[int, int, int] = (1, 2, 2)
     image_condition: bool = False
     rope_base: float = 10000.0
+    position: Literal["rope", "sinusoidal"] = "rope"
+    qk_norm: bool = True
 
     def __post_init__(self) -> None:
+        if self.position not in ("rope", "sinusoidal"):
+            raise ValueError(f"position '{self.position}': rope or sinusoidal")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if (self.width // self.heads) % 2:

@@ -54,8 +54,10 @@ class RopeTables:
         return [(c.to(device), s.to(device)) for c, s in zip(cos.split(parts, -1), sin.split(parts, -1), strict=True)]
 
 
-def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates neighbouring channel pairs of ``x`` (N, heads, head_width); result in the type of ``x``."""
+def rotate(x: Tensor, table: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Rotates neighbouring channel pairs of ``x`` (N, heads, head_width); result in the type of ``x``. No table: `x` as it is."""
+    if table is None:
+        return x
     cos, sin = (t[:, None, :].to(torch.promote_types(x.dtype, torch.float32)) for t in table)
     if x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling():
         # One pass over memory instead of eight; the compiler, which fuses the lines below, knows no complex numbers.

@@ -26,14 +26,14 @@ class Place:
     """Where the tokens of a pack stand, the same for all blocks: made once per forward pass.
 
     layout      which token belongs to which sample
-    rope        cosines and sines of the tokens' coordinates
+    rope        cosines and sines of the tokens' coordinates; None where positions are added to the tokens instead
     within      scope of the self-attention: the token's own sample
     to_text     scope of the cross-attention: the text of the token's sample; None without text
     spread      the pack that these tokens are a slice of, where it lies on several ranks; `within` is then that of the whole pack
     """
 
     layout: Layout
-    rope: tuple[Tensor, Tensor]
+    rope: tuple[Tensor, Tensor] | None
     within: Scope
     to_text: Scope | None
     spread: SequenceParallel | None = None
@@ -90,12 +90,12 @@ def gated(x: Tensor, update: Tensor, gate: Tensor, layout: Layout) -> Tensor:
 class SelfAttention(nn.Module):
     """Full attention over all space-time tokens of a sample, RMSNorm on q and k over the whole width, 3D RoPE."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm = RMSNorm(width)
-        self.k_norm = RMSNorm(width)
+        self.q_norm = RMSNorm(width) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, place: Place) -> Tensor:
@@ -112,13 +112,13 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """From each token to the text of its sample. RoPE turns q only: text tokens have no place on the grid."""
 
-    def __init__(self, width: int, heads: int, text_width: int) -> None:
+    def __init__(self, width: int, heads: int, text_width: int, qk_norm: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(text_width, 2 * width, bias=False)
-        self.q_norm = RMSNorm(width)
-        self.k_norm = RMSNorm(width)
+        self.q_norm = RMSNorm(width) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, text: Tensor, place: Place) -> Tensor:
@@ -146,10 +146,10 @@ class Block(nn.Module):
         d = config.width
         self.modulation = Modulation(d, 6)
         self.norm1 = nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
-        self.self_attention = SelfAttention(d, config.heads)
+        self.self_attention = SelfAttention(d, config.heads, config.qk_norm)
         if config.text_width:
             self.norm2 = RMSNorm(d)
-            self.cross_attention = CrossAttention(d, config.heads, config.text_width)
+            self.cross_attention = CrossAttention(d, config.heads, config.text_width, config.qk_norm)
         self.norm3 = RMSNorm(d)
         self.feed_forward = FeedForward(d, config.ffn)
 
@@ -175,7 +175,7 @@ class Goku(nn.Module):
     def __init__(self, config: GokuConfig, attention: str = "auto", recomputation: Recomputation = "none") -> None:
         super().__init__()
         self.config, self.attention, self.recomputation = config, attention, recomputation
-        self.rope = RopeTables(config.head_width, config.rope_base)
+        self.rope = RopeTables(config.head_width if config.position == "rope" else config.width, config.rope_base)
         d = config.width
         self.embed = nn.Linear(config.token_width, d)
         # The first frame's latent, broadcast over time, joins the noised tokens on the channel axis (paper section 2.5).
@@ -234,6 +234,8 @@ class Goku(nn.Module):
         x = self.embed(tokens)
         if condition is not None:
             x = x + self.embed_condition(condition)
+        if self.config.position == "sinusoidal":
+            x = x + torch.cat(self.rope(coords), dim=-1).to(x.dtype)
         embedded_time = self.time_embedding(time)
         if label is not None:
             embedded_time = embedded_time + self.embed_label(label)
@@ -275,7 +277,8 @@ class Goku(nn.Module):
             to_text.keys.leave_sizes_open()
         for open_layout in {layout, whole}:
             open_layout.leave_sizes_open()
-        return Place(layout, self.rope(coords), within, to_text, spread)
+        rope = self.rope(coords) if self.config.position == "rope" else None
+        return Place(layout, rope, within, to_text, spread)
 
     def compile_blocks(self, **options: object) -> None:
         """Compiles each block as a whole (`torch.compile`, fullgraph); one compilation serves all blocks and all packs of a

@@ -31,6 +31,7 @@ from goku_core.train.parallel.verify import described, verify, verify_recomputat
 from goku_core.train.position import Position
 from goku_core.train.request import Phase, TrainRequest
 from goku_core.train.step import optimizer_step
+from goku_core.train.validation import Validator
 
 
 @dataclass
@@ -74,6 +75,7 @@ def train_phase(
     heart = open_heart(context.scratch)
     told = context.scratch if mesh.rank == 0 else None
     guard = Guard(request.watch, state, position, heart, told, lambda data_step: _sample_ids(loader.packer, data_step))
+    validator = Validator(phase, request, loader, mesh)
     started = time.monotonic()
     with Leave() as leave, context.progress(f"train {name}", phase.steps, "steps") as bar:
         bar.advance(position.step)
@@ -92,6 +94,7 @@ def train_phase(
                 verify_recomputation(model, mesh, operators)
             _count(position, packs, mesh)
             heart.step(position.step)
+            validator.after(state, position, context)
             position.window.append(loss.item())
             if position.step % request.log_every == 0 or position.step == phase.steps:
                 entry = _entry(position, norm, rate)

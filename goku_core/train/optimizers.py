@@ -17,7 +17,7 @@ def make_optimizers(model: nn.Module, request: TrainRequest) -> dict[str, torch.
     the steps of a small network to the same loss, and costs a few matrix products more per step).
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if request.optimizer == "muon" and _is_block_matrix(name, p)]
+    matrices = [p for name, p in named if request.optimizer == "muon" and is_block_matrix(name, p)]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: dict[str, torch.optim.Optimizer] = {
@@ -31,7 +31,7 @@ def make_optimizers(model: nn.Module, request: TrainRequest) -> dict[str, torch.
     return optimizers
 
 
-def _is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
+def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 and name.startswith("blocks.") and "modulation" not in name
 
 

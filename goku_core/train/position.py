@@ -16,6 +16,7 @@ class Position:
     norms, losses  of the last good steps, by which the next ones are judged
     window   losses since the last entry of the log
     log      entries of the log
+    validation  losses of held-out samples: {step, validation_loss}
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class Position:
     losses: list[float] = field(default_factory=list)
     window: list[float] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
+    validation: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def data_step(self) -> int:

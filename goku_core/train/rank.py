@@ -24,6 +24,7 @@ from goku_core.pipeline.files import write_json
 from goku_core.shards import ShardReader, refuse_other_encoders
 from goku_core.train.data import Loader, Packer, open_latents
 from goku_core.train.events import RankContext
+from goku_core.train.freezing import freeze
 from goku_core.train.health.collectives import check_collectives
 from goku_core.train.job import EVENTS, RESULT, Job, NullText, Start
 from goku_core.train.lineage import lineage
@@ -46,6 +47,7 @@ def work(job: Job, start: Start, context: Context, mesh: Mesh) -> Trained:
     reader = open_latents(data, context.input("data/latents") / phase.resolution)
     torch.set_rng_state(start.random_state)
     model, ema = _initial(job.config, phase, reader, context)
+    freeze(model, phase.freeze)
     record, rounds = context.scratch / UNREADABLE, "equal" if equal else "free"
     packer = Packer(reader, phase, job.request, NullText(start.null_text), context.seed, record, rounds)
     loader = Loader(packer, mesh.group, mesh.groups, data.ahead, data.threads)

@@ -8,7 +8,8 @@ from goku_core.train.goodput import Goodput
 
 
 class Report(BaseModel):
-    """Loss: mean over the last tenth of the phase. Rates count this attempt's own steps, goodput all attempts."""
+    """Loss: mean over the last tenth of the phase; validation_loss: after the last step, None without held-out samples. Rates count
+    this attempt's own steps, goodput all attempts."""
 
     phase: str
     resolution: str
@@ -16,6 +17,7 @@ class Report(BaseModel):
     resumed_from: int
     loss_first: float
     loss: float
+    validation_loss: float | None = None
     parameters: int
     images: int
     clips: int

@@ -10,6 +10,7 @@ from goku_core.pipeline.identity import HOW
 from goku_core.train.checkpoint import Checkpointing
 from goku_core.train.data_request import Cost, Data
 from goku_core.train.health.request import FaultSettings, WatchSettings
+from goku_core.train.held_out import Validation
 from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
@@ -117,6 +118,10 @@ class Phase(BaseModel):
         0.3, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to 1 %"
     )
     image_condition: bool = Field(False, description="image-to-video: the first frame is given")
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="modules that do not train, by name or pattern: blocks.*.cross_attention, embed, blocks.[0-3]; [] for none",
+    )
 
     @model_validator(mode="after")
     def _mix_is_not_empty(self) -> Phase:
@@ -137,6 +142,11 @@ class Model(BaseModel):
     width: int | None = Field(None, ge=16, description="model width (custom only)")
     heads: int | None = Field(None, ge=1, description="attention heads (custom only)")
     ffn: int | None = Field(None, ge=16, description="width of the feed-forward layer (custom only)")
+    position: Literal["rope", "sinusoidal"] = Field(
+        "rope",
+        description="where a token stands: rope (paper section 2.2), or sinusoidal, added to the tokens as in DiT",
+    )
+    qk_norm: bool = Field(True, description="RMSNorm on queries and keys (paper section 2.2)")
 
     @model_validator(mode="after")
     def _custom_is_complete(self) -> Model:
@@ -177,6 +187,7 @@ class TrainRequest(BaseModel):
         default_factory=FaultSettings, description="how ranks are supervised", json_schema_extra=HOW
     )
     log_every: int = Field(20, ge=1, description="steps between log entries")
+    validation: Validation = Field(default_factory=Validation, description="loss of samples that are held out")
     previews: Previews = Field(default_factory=lambda: Previews())
     data: Data = Field(default_factory=Data, description="how latents are read", json_schema_extra=HOW)
     cost: Cost | None = Field(

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from goku_core.generate import Generator
-from goku_core.models import CONFIGS, GokuConfig
+from goku_core.models import GokuConfig
 from goku_core.models.folders import load_goku, load_vae, text_encoder
 from goku_core.models.text import TextEncoder
 from goku_core.models.vae_interface import CausalVAE
@@ -24,6 +24,7 @@ from goku_core.train.launch import launch
 from goku_core.train.lineage import config_json
 from goku_core.train.loop import Trained, log_lines
 from goku_core.train.memory import keep_freed_memory
+from goku_core.train.network import network_config
 from goku_core.train.parallel.mesh import alone
 from goku_core.train.position import Position
 from goku_core.train.previews import write_previews
@@ -43,7 +44,7 @@ def run(request: TrainRequest, context: Context) -> Report:
     reader = open_latents(request.data, context.input("data/latents") / phase.resolution)
     text_spec = json.loads(reader.metadata["text_request"])
     vae, encoder = _same_encoders(text_spec, reader, context)
-    config = _config(request, phase, vae.config.latent_channels, encoder.width)
+    config = network_config(request, phase, vae.config.latent_channels, encoder.width)
     job, start = Job.of(request, config, context), Start.here(encoder.encode(""))
     folder = context.output(f"models/{name}")
     folder.mkdir()
@@ -52,7 +53,7 @@ def run(request: TrainRequest, context: Context) -> Report:
     context.tracker.log_metrics(spent.metrics())
     described = config_json(request, config, reader, context)
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
-    (folder / "metrics.jsonl").write_text(log_lines(trained.position.log))
+    (folder / "metrics.jsonl").write_text(log_lines(trained.position.log + trained.position.validation))
     generator = Generator(load_goku(folder)[0], vae, encoder, described)
     write_previews(generator, phase, request, reader, folder / "samples", context)
     return _report(name, phase, trained, spent)
@@ -73,18 +74,6 @@ def _by_ranks(job: Job, start: Start, context: Context) -> Trained:
         launch(job.write())
     result = json.loads((context.scratch / RESULT).read_text(encoding="utf-8"))
     return Trained(**{**result, "position": Position(**result["position"])})
-
-
-def _config(request: TrainRequest, phase: Phase, latent_channels: int, text_width: int) -> GokuConfig:
-    size = request.model
-    if size.name == "custom":
-        shape = {"depth": size.depth, "width": size.width, "heads": size.heads, "ffn": size.ffn}
-    else:
-        named = CONFIGS[size.name]
-        shape = {"depth": named.depth, "width": named.width, "heads": named.heads, "ffn": named.ffn}
-    return GokuConfig(
-        **shape, latent_channels=latent_channels, text_width=text_width, image_condition=phase.image_condition
-    )
 
 
 def _same_encoders(
@@ -110,6 +99,7 @@ def _report(name: str, phase: Phase, trained: Trained, spent: goodput.Goodput) -
         resumed_from=trained.resumed_from,
         loss_first=log[0]["loss"],
         loss=sum(entry["loss"] for entry in tail) / len(tail),
+        validation_loss=position.validation[-1]["validation_loss"] if position.validation else None,
         parameters=trained.parameters,
         images=position.images,
         clips=position.clips,

@@ -25,6 +25,7 @@ from goku_core.storage import ABSENT, ObjectError
 from goku_core.train.data.pack import Pack, weightless
 from goku_core.train.data.source import StoreAway
 from goku_core.train.data.unreadable import Unreadable
+from goku_core.train.held_out import held_out
 from goku_core.train.request import Phase, TrainRequest
 from goku_core.transport import RectifiedFlow, shift_by_law, shift_time, timestep_of_uniform
 
@@ -89,7 +90,11 @@ class Packer:
         self._lock = threading.Lock()
 
     def _mix(self) -> Mix:
-        wanted = (("pictures", ~self.is_clip, self.phase.images), ("clips", self.is_clip, self.phase.clips))
+        trained = ~held_out(self.reader.index["clip_id"], self.request.validation.share)
+        wanted = (
+            ("pictures", trained & ~self.is_clip, self.phase.images),
+            ("clips", trained & self.is_clip, self.phase.clips),
+        )
         for name, chosen, share in wanted:
             if share > 0 and not chosen.any():
                 raise GokuError(
@@ -130,9 +135,9 @@ class Packer:
             self.rounds,
         )
         samples = sum(len(rows) for own in dealt for rows in own)
-        return [self._pack(rows, step, samples, each) for rows in dealt[group]]
+        return [self.pack(rows, step, samples, each) for rows in dealt[group]]
 
-    def _pack(self, rows: np.ndarray, step: int, samples_of_step: int, each: Each) -> Pack:
+    def pack(self, rows: np.ndarray, step: int, samples_of_step: int, each: Each = map) -> Pack:
         if not len(rows):
             width = int(self.reader.index["latent_shape"][0][0]) * int(np.prod(self.patch))
             return weightless(width, self.null_text, self.phase.image_condition)
