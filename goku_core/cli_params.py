@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
-from pydantic import BaseModel
 
+from goku_core.params_text import annotated, with_missing
 from goku_core.pipeline.errors import GokuError
 
 params = typer.Typer(help="Presets of params.yaml.", no_args_is_help=True)
 
-WIDTH = 118
 PRESETS = Path(__file__).resolve().parents[1] / "params"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
 
@@ -35,14 +31,10 @@ def use(
     """
     from goku_core import config
 
-    presets = _presets()
-    if name not in presets:
-        near = difflib.get_close_matches(name, presets, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise GokuError(f"There is no preset {name!r}.{hint} Presets: {', '.join(presets)}.")
-    config.load_params(presets[name])
+    presets, chosen = _presets(), preset_file(name)
+    config.load_params(chosen)
     target = Path("params.yaml")
-    text = presets[name].read_text(encoding="utf-8")
+    text = chosen.read_text(encoding="utf-8")
     if target.exists() and not force:
         here = target.read_text(encoding="utf-8")
         if here not in [preset.read_text(encoding="utf-8") for preset in presets.values()]:
@@ -81,54 +73,45 @@ def _sizes(chosen: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def annotated(value: BaseModel) -> str:
-    """YAML of a request with each field's description as its comment. What presets are written with."""
-    return "\n".join(_lines(value, 0, explain=True)) + "\n"
-
-
-def _lines(value: BaseModel | dict[str, Any], depth: int, explain: bool) -> Iterator[str]:
-    indent = "  " * depth
-    items = (
-        value.items() if isinstance(value, dict) else [(key, getattr(value, key)) for key in type(value).model_fields]
-    )
-    for position, (key, inner) in enumerate(items):
-        if not depth and position:
-            yield ""
-        field = None if isinstance(value, dict) else type(value).model_fields[key]
-        comment = f"# {field.description}" if explain and field and field.description else ""
-        if isinstance(inner, BaseModel) or (isinstance(inner, dict) and inner):
-            if comment:
-                yield from _wrapped(comment, indent)
-            yield f"{indent}{key}:"
-            # Of several entries of one kind (phases, resolutions) the first one explains the keys.
-            yield from _lines(inner, depth + 1, explain and (not isinstance(value, dict) or position == 0))
-            continue
-        line = f"{indent}{key}: {_scalar(inner)}"
-        if comment and len(line) + len(comment) + 2 <= WIDTH:
-            yield f"{line}  {comment}"
-            continue
-        yield from _wrapped(comment, indent)
-        yield line
-
-
-def _wrapped(comment: str, indent: str) -> list[str]:
-    return textwrap.wrap(comment, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}# ")
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_scalar(inner) for inner in value)}]"
-    return json.dumps(value, ensure_ascii=False) if not _is_plain(value) else value
-
-
-def _is_plain(value: Any) -> bool:
-    """A text that YAML reads as the same text without quotes."""
-    return isinstance(value, str) and yaml.safe_load(f"- {value}") == [value]
+def preset_file(name: str) -> Path:
+    """Where a preset is. Raises `GokuError` where there is none of that name."""
+    presets = _presets()
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise GokuError(f"There is no preset {name!r}.{hint} Presets: {', '.join(presets)}.")
+    return presets[name]
 
 
 def _presets() -> dict[str, Path]:
     """Presets of the installation, overruled by those in the folder's own params/."""
     found = {file.stem: file for folder in (PRESETS, Path("params")) for file in sorted(folder.glob("*.yaml"))}
     return dict(sorted(found.items()))
+
+
+@params.command("fill")
+def fill(
+    file: Annotated[Path, typer.Argument(help="The file to complete")] = Path("params.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Write every key that a parameter file leaves to its default, with what it means; comments and values stay as they are.
+
+    For files of an earlier release, and for presets, which list every key. Example: goku params fill params/mine.yaml
+    """
+    from goku_core import config
+
+    params = config.load_params(file)
+    text, added = with_missing(file.read_text(encoding="utf-8"), params)
+    if added:
+        draft = file.with_name(f".{file.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        if config.load_params(draft) != params:
+            draft.unlink()
+            raise GokuError(
+                f"{file} cannot be completed without changing it (anchors, perhaps). Write it without them."
+            )
+        draft.replace(file)
+    if as_json:
+        typer.echo(json.dumps({"added": added}))
+        return
+    typer.echo("\n".join(f"added {key}" for key in added) or f"{file} lists every key already", err=True)
