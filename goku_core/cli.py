@@ -21,6 +21,8 @@ COMMANDS = {
     "params": ("goku_core.cli_params", "params"),
     "latents": ("goku_core.cli_latents", "latents"),
     "checkpoint": ("goku_core.cli_checkpoint", "checkpoint"),
+    "tune": ("goku_core.cli_tune", "tune"),
+    "ablate": ("goku_core.cli_tune", "ablate"),
     "bench": ("goku_core.cli_bench", "bench"),
     "doctor": ("goku_core.cli_doctor", "doctor"),
     "drill": ("goku_core.cli_drill", "drill"),

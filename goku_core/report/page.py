@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def build_page(workspace: Path) -> Path:
         "phases": [_phase(phase, facts, embed) for phase in facts.phases],
         "vae": _vae(facts, embed),
         "curation": _curation(facts, embed),
+        "comparisons": _comparisons(workspace, embed),
         "lineage": _lineage(facts),
         "omitted": embed.omitted,
     }
@@ -220,6 +222,18 @@ def _validation(found: Any) -> dict[str, Any] | None:
     results = found.get("results") or found.get("expectations") or []
     passed = sum(bool(r.get("success")) for r in results)
     return {"success": bool(found.get("success")), "passed": passed, "of": len(results)}
+
+
+def _comparisons(root: Path, embed: Embedder) -> list[dict[str, Any]]:
+    """Ablations and studies of parameters: what `goku ablate` and `goku tune` left in reports."""
+    entries = []
+    for file in [
+        file for kind in ("ablations", "tune") for file in sorted((root / "reports" / kind).glob("*/facts.json"))
+    ]:
+        entry = json.loads(file.read_text(encoding="utf-8"))["found"]
+        pictures = [embed.uri(file.parent / name) for name in entry["pictures"][:2]]
+        entries.append(entry | {"pictures": [uri for uri in pictures if uri]})
+    return entries
 
 
 def _lineage(facts: Facts) -> list[dict[str, Any]]:
