@@ -34,7 +34,7 @@ def test_one_file_per_stage_and_at_most_80_lines():
 
 def test_importing_flows_loads_nothing_heavy_and_contacts_nobody(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *STAGES, "line"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, *STAGES, "line", "tune"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
@@ -47,5 +47,5 @@ def test_every_stage_has_its_room_and_its_flow(stage):
 
 def test_every_flow_has_a_deployment():
     deployments = yaml.safe_load((FLOWS.parent / "prefect.yaml").read_text())["deployments"]
-    assert [d["entrypoint"] for d in deployments] == [f"flows/{name}.py:{name}" for name in ("line", *STAGES)]
+    assert [d["entrypoint"] for d in deployments] == [f"flows/{name}.py:{name}" for name in ("line", *STAGES, "tune")]
     assert {d["work_pool"]["name"] for d in deployments} == {"local"}
