@@ -160,17 +160,10 @@ def _deal(
     lengths: Lengths, mix: Any, phase: Phase, arranged: Arrangement, price: tuple[float, float], seed: int, step: int
 ) -> list[list[np.ndarray]]:
     """Rows of each pack of each group."""
-    dealt = plan(lengths.tokens, mix, phase.tokens / arranged.groups, seed, step, arranged.groups, price)
-    return [_cut(rows, lengths.tokens, arranged.pack_tokens or phase.tokens) for rows in dealt]
-
-
-def _cut(rows: np.ndarray, tokens: np.ndarray, most: int) -> list[np.ndarray]:
-    packs: list[list[int]] = []
-    for row in rows:
-        if not packs or tokens[packs[-1]].sum() + tokens[row] > most:
-            packs.append([])
-        packs[-1].append(int(row))
-    return [np.array(pack, np.int64) for pack in packs] or [np.empty(0, np.int64)]
+    most, rounds = arranged.pack_tokens, "equal" if arranged.reshard == "after_block" else "free"
+    if most is not None:  # too small a pack is told as what does not fit; here it is as large as it must be
+        most = max(most, lengths.longest(phase))
+    return plan(lengths.tokens, mix, phase.tokens, seed, step, arranged.groups, price, most, rounds)
 
 
 def _statistics(

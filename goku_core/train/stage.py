@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 
 from goku_core.generate import Generator
-from goku_core.models import GokuConfig
 from goku_core.models.folders import load_goku, load_vae, text_encoder
 from goku_core.models.text import TextEncoder
 from goku_core.models.vae_interface import CausalVAE

@@ -103,7 +103,7 @@ def test_a_killed_search_tries_the_same_again_from_its_checkpoint(tmp_path: Path
     workspace = new_workspace(tmp_path / "line", trials=2)
     value = yaml.safe_load((workspace / "params.yaml").read_text())
     value["train"]["phases"]["first"]["steps"] = 150
-    value["train"]["checkpoint_every"] = 10
+    value["train"]["checkpoint"] = {"every": 10}
     value["train"]["validation"]["every"] = 50
     (workspace / "params.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(WORKSPACES), str(WORKSPACES.parents[1])])}

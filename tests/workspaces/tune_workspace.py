@@ -35,7 +35,7 @@ def new_workspace(folder: Path, space: dict[str, object] | None = None, **tune: 
         "phases": {"first": dict(PHASE)},
         "validation": {"share": 0.3, "every": 4, "samples": 8, "weights": "raw"},
         "previews": {"images": [], "clips": []},
-        "checkpoint_every": 4,
+        "checkpoint": {"every": 4},
         "log_every": 4,
     }
     for section in ("evaluate", "promote"):
