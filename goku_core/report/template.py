@@ -28,4 +28,5 @@ def rendered(folder: Path, view: Mapping[str, Any], filters: Mapping[str, Callab
 
 
 def _raw(path: Path) -> Markup:
-    return Markup(path.read_text(encoding="utf-8"))
+    """A page may do without a script."""
+    return Markup(path.read_text(encoding="utf-8") if path.is_file() else "")

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from goku_core.pipeline.files import write_json
-from goku_core.report.style import page_style
+from goku_core.report.template import rendered
 
 PAGE, FACTS = "index.html", "facts.json"
 Curve = Sequence[tuple[float, float]]
@@ -43,10 +41,7 @@ def build(reports: Path) -> Path:
         entry = json.loads(file.read_text(encoding="utf-8"))["found"]
         entry["pictures"] = [_uri(file.parent / name) for name in entry["pictures"] if (file.parent / name).is_file()]
         entries.append(entry)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    text = environment.get_template("page.html.j2").render(entries=entries, style=page_style(), title=reports.name)
+    text = rendered(Path(__file__).parent, {"entries": entries, "title": reports.name}, {})
     page = reports / PAGE
     draft = page.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
