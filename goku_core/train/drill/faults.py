@@ -209,7 +209,7 @@ def store_away(drill: Drill) -> Seen:
         raise LeftOut("needs a local object store: pip install moto[server]") from error
     from goku_core.storage import Bucket
 
-    request = _with_remote("s3://drill/run")
+    request = workspace.request(checkpoint={"every": workspace.SAVED_EVERY, "remote": "s3://drill/run"})
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -331,13 +331,6 @@ def _finite(training: Training) -> None:
                 raise DrillFailed(f"{name}: {key} is not finite")
     if not all(math.isfinite(entry["loss"]) for entry in training.log()):
         raise DrillFailed("a loss of the log is not finite")
-
-
-def _with_remote(url: str) -> TrainRequest:
-    if "checkpoint" not in TrainRequest.model_fields:
-        raise LeftOut("checkpoints have no second tier here")
-    given = workspace.request().model_dump(mode="json")
-    return TrainRequest.model_validate(given | {"checkpoint": given["checkpoint"] | {"remote": url}})
 
 
 @contextmanager
