@@ -192,9 +192,8 @@ def _run(context: Any, table: pa.Table, expectations: list[Any], name: str, inde
     """Results of one batch. index: the column that names a row."""
     import great_expectations as gx
 
-    suite = context.suites.add(gx.ExpectationSuite(name=name))
-    for expectation in expectations:
-        suite.add_expectation(expectation)
+    # All at once: an expectation that is added to a suite saves the whole suite.
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
     asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
     batch = asset.add_batch_definition_whole_dataframe("all")
     definition = gx.ValidationDefinition(data=batch, suite=suite, name=name)
