@@ -14,6 +14,7 @@ from goku_core.models.text import TextEncoder
 from goku_core.models.vae_interface import CausalVAE
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.files import read_json_lines
 from goku_core.shards import ShardReader
 from goku_core.train import goodput
 from goku_core.train.data import open_latents
@@ -27,7 +28,7 @@ from goku_core.train.network import network_config
 from goku_core.train.parallel.mesh import alone
 from goku_core.train.position import Position
 from goku_core.train.previews import write_previews
-from goku_core.train.rank import work
+from goku_core.train.rank import UNREADABLE, work
 from goku_core.train.report import Report
 from goku_core.train.request import Phase, TrainRequest
 
@@ -55,7 +56,8 @@ def run(request: TrainRequest, context: Context) -> Report:
     (folder / "metrics.jsonl").write_text(log_lines(trained.position.log + trained.position.validation))
     generator = Generator(load_goku(folder)[0], vae, encoder, described)
     write_previews(generator, phase, request, reader, folder / "samples", context)
-    return _report(name, phase, trained, spent)
+    unreadable = len({line["sample_id"] for line in read_json_lines(context.scratch / UNREADABLE)})
+    return _report(name, phase, trained, spent, unreadable)
 
 
 def _in_this_process(job: Job, start: Start, context: Context) -> Trained:
@@ -86,7 +88,7 @@ def _same_encoders(
         raise GokuError(str(error)) from error
 
 
-def _report(name: str, phase: Phase, trained: Trained, spent: goodput.Goodput) -> Report:
+def _report(name: str, phase: Phase, trained: Trained, spent: goodput.Goodput, unreadable: int) -> Report:
     log, position = trained.position.log, trained.position
     own = max(0, position.step - trained.resumed_from) / max(1, position.step)
     tail = log[-max(1, len(log) // 10) :]
@@ -103,6 +105,7 @@ def _report(name: str, phase: Phase, trained: Trained, spent: goodput.Goodput) -
         images=position.images,
         clips=position.clips,
         tokens=position.tokens,
+        unreadable=unreadable,
         seconds=trained.seconds,
         samples_per_second=own * samples / max(trained.seconds, 1e-9),
         tokens_per_second=own * position.tokens / max(trained.seconds, 1e-9),

@@ -8,14 +8,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from goku_core.models import GokuConfig
 from goku_core.train.checkpoint import State
 from goku_core.train.data import Pack
 from goku_core.train.health import Heart
 from goku_core.train.optimizers import set_learning_rate
 from goku_core.train.parallel.mesh import Mesh
 from goku_core.train.parallel.prepare import locals_of, meet
-from goku_core.train.parallel.slices import weightless
 from goku_core.train.request import TrainRequest
 from goku_core.transport import RectifiedFlow
 
@@ -25,7 +23,6 @@ def optimizer_step(
 ) -> tuple[Tensor, Tensor]:
     """Returns loss and gradient norm of all ranks. The mean is over samples, not tokens: a clip counts as a picture."""
     set_learning_rate(state.optimizers, rate, request.muon_ratio)
-    packs = rounds(packs, state.model.config, request, mesh)
     losses = []
     for number, pack in enumerate(packs):
         meet(state.model, request.parallel, last=number == len(packs) - 1)
@@ -41,16 +38,6 @@ def optimizer_step(
             optimizer.zero_grad()
         average(state, min(request.ema_decay, (step + 1) / (step + 10)))
     return mesh.total(torch.stack(losses).sum()), norm
-
-
-def rounds(packs: Sequence[Pack], config: GokuConfig, request: TrainRequest, mesh: Mesh) -> list[Pack]:
-    """The packs, and weightless ones where every group has to run as many as the others, or this one has none."""
-    most = max(1, len(packs))
-    if request.parallel.reshard == "after_block" and mesh.world > 1:
-        count = torch.tensor(most, device=mesh.device)
-        dist.all_reduce(count, dist.ReduceOp.MAX)
-        most = int(count)
-    return [*packs, *(weightless(config, mesh.sizes.sequence) for _ in range(most - len(packs)))]
 
 
 def pack_loss(model: nn.Module, pack: Pack, mesh: Mesh) -> Tensor:

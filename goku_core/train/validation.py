@@ -21,7 +21,6 @@ from goku_core.train.data import Loader, Pack, Packer
 from goku_core.train.held_out import held_out
 from goku_core.train.parallel.mesh import Mesh
 from goku_core.train.parallel.prepare import let_go
-from goku_core.train.parallel.slices import weightless
 from goku_core.train.position import Position
 from goku_core.train.request import Phase, TrainRequest
 from goku_core.train.step import pack_loss
@@ -36,7 +35,7 @@ class Validator:
     def __init__(self, phase: Phase, request: TrainRequest, loader: Loader, mesh: Mesh) -> None:
         """Raises `GokuError` where the share holds out no sample of a kind that the phase trains on."""
         self.settings, self.last_step, self.mesh = request.validation, phase.steps, mesh
-        self.packs: list[Pack | None] = []
+        self.packs: list[Pack] = []
         if self.settings.share > 0:
             self.packs = _packs(phase, request, loader, mesh)
 
@@ -52,21 +51,19 @@ class Validator:
 
 
 @torch.no_grad()
-def validation_loss(model: Goku, packs: list[Pack | None], mesh: Mesh) -> float:
-    """Mean over the samples of all groups; the same figure on every rank. None: a pack that this group has no samples for."""
-    nothing = weightless(model.config, mesh.sizes.sequence)
-    total = torch.stack([pack_loss(model, pack or nothing, mesh) for pack in packs]).sum()
+def validation_loss(model: Goku, packs: list[Pack], mesh: Mesh) -> float:
+    """Mean over the samples of all groups; the same figure on every rank."""
+    total = torch.stack([pack_loss(model, pack, mesh) for pack in packs]).sum()
     let_go(model)
     return mesh.total(total).item()
 
 
-def _packs(phase: Phase, request: TrainRequest, loader: Loader, mesh: Mesh) -> list[Pack | None]:
+def _packs(phase: Phase, request: TrainRequest, loader: Loader, mesh: Mesh) -> list[Pack]:
     packer = copy.copy(loader.packer)  # the same samples and draws, without dropout
     packer.request = request.model_copy(update={"text_dropout": 0.0, "image_dropout": 0.0})
     rows = chosen_rows(packer, phase, request)
     turns = split(rows, packer.lengths, phase.pack_tokens or phase.tokens, mesh.groups)
-    own = [turn[mesh.group] for turn in turns]
-    return [packer.pack(part, STEP, len(rows)) if len(part) else None for part in own]
+    return [packer.pack(turn[mesh.group], STEP, len(rows)) for turn in turns]
 
 
 def chosen_rows(packer: Packer, phase: Phase, request: TrainRequest) -> np.ndarray:

@@ -127,7 +127,7 @@ def test_a_sample_without_a_substitute_stops_the_run(folder: Path) -> None:
 def test_training_stops_at_damage_and_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
     """With the shard repaired the run goes on from its checkpoint; its outputs are the unbroken run's."""
     workspace = make_workspace(tmp_path / "line")
-    train(workspace, "first", tmp_path / "unbroken")
+    assert train(workspace, "first", tmp_path / "unbroken").unreadable == 0
     folder = workspace / "data/latents/low"
     (shard,) = folder.glob("*.safetensors")
     sound = tmp_path / "sound"
@@ -139,7 +139,7 @@ def test_training_stops_at_damage_and_ends_as_if_there_had_been_none(tmp_path: P
     assert lines(tmp_path / "broken/scratch/unreadable.jsonl")
     shutil.copy(sound, shard)
     shutil.rmtree(tmp_path / "broken/out")  # a new attempt gets an empty place to write to
-    train(workspace, "first", tmp_path / "broken")
+    assert train(workspace, "first", tmp_path / "broken").unreadable == 1
     for file in ("model.safetensors", "metrics.jsonl"):
         one, two = (tmp_path / run / "out/models/first" / file for run in ("unbroken", "broken"))
         assert one.read_bytes() == two.read_bytes()

@@ -1,4 +1,4 @@
-"""A rank's part of its group's pack; and a pack that weighs nothing, where a group has none."""
+"""A rank's part of its group's pack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from goku_core.models import GokuConfig
 from goku_core.models.attention import SequenceParallel
 from goku_core.train.data import Pack
 
@@ -47,26 +46,4 @@ def sliced(pack: Pack, spread: SequenceParallel) -> Pack:
         text_cu_seqlens=text_bounds - text_bounds[0],
         condition=None if pack.condition is None else pack.condition[own],
         weight=pack.weight[own],
-    )
-
-
-def weightless(config: GokuConfig, tokens: int = 1) -> Pack:
-    """One sample of zeros whose loss and gradients are exactly 0: keeps a rank in step with the others, who have a pack."""
-
-    def zeros(*shape: int) -> Tensor:
-        return torch.zeros(shape)
-
-    width = config.token_width
-    return Pack(
-        noised=zeros(tokens, width),
-        data=zeros(tokens, width),
-        noise=zeros(tokens, width),
-        coords=torch.zeros(tokens, 3, dtype=torch.int64),
-        cu_seqlens=torch.tensor([0, tokens], dtype=torch.int32),
-        time=zeros(1),
-        text=zeros(1, config.text_width),
-        text_cu_seqlens=torch.tensor([0, 1], dtype=torch.int32),
-        condition=zeros(tokens, width) if config.image_condition else None,
-        weight=zeros(tokens),
-        counts=(0, 0),
     )
