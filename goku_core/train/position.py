@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -40,4 +40,5 @@ class Position:
         return place
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Lists are new, their entries (which nobody changes) are not: the log of a long run is copied at every save."""
+        return {name: list(value) if isinstance(value, list) else value for name, value in vars(self).items()}
