@@ -46,11 +46,10 @@ def run(request: TrainRequest, context: Context) -> Report:
     vae, encoder = _same_encoders(text_spec, reader, context)
     config = network_config(request, phase, vae.config.latent_channels, encoder.width)
     job, start = Job.of(request, config, context), Start.here(encoder.encode(""))
-    folder = context.output(f"models/{name}")
-    folder.mkdir()
     trained = _in_this_process(job, start, context) if request.parallel.world == 1 else _by_ranks(job, start, context)
     spent = goodput.of_run(context.scratch, time.time(), request.faults.price_per_gpu_hour)
     context.tracker.log_metrics(spent.metrics())
+    folder = context.output(f"models/{name}")  # rank 0 has made it, for the weights
     described = config_json(request, config, reader, context)
     (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     (folder / "metrics.jsonl").write_text(log_lines(trained.position.log + trained.position.validation))
