@@ -9,6 +9,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # optional parts to install: dev, credentials, gpu, cluster (comma separated)
 EXTRAS ?= dev
+# faults of `make drill`; none named: all
+FAULTS ?=
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -18,7 +20,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install install-pip demo pictures test test-all lint smoke clean distclean
+.PHONY: help install install-pip demo pictures test test-all lint smoke drill clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +99,9 @@ smoke: install ## the line as committed, from nothing, in a temporary clone (KEE
 	test -s reports/index.html && test -s out.png && test -s out.mp4; \
 	goku registry verify; \
 	echo "smoke: the whole line in $$((SECONDS - start)) s"
+
+drill: install ## every fault (FAULTS="--only hang": one) injected into a small training of two ranks
+	goku drill $(FAULTS)
 
 clean: ## remove what the line made, the ledger and the registry too; keeps .venv
 	rm -rf data models reports ledger .goku mlruns mlflow.db mlartifacts out.png out.mp4

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from goku_core.cli_drill import run_drill, table
 
 
+@pytest.mark.slow  # `make drill` injects every fault; test_launcher.py holds what is quick
 def test_a_killed_rank_is_survived(tmp_path: Path) -> None:
     (row,) = rows = run_drill(tmp_path, ["kill-one"])
     assert row["outcome"] == "pass", row
