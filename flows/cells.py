@@ -41,7 +41,7 @@ def run_cells(names: list[str], workspace: str, strict: bool) -> list[dict[str, 
     return outcomes
 
 
-def _may_be_repeated(task: object, run: object, state: Any) -> bool:
+def may_be_repeated(task: object, run: object, state: Any) -> bool:
     """What a user must mend fails again; a killed process or a full network may not."""
     try:
         state.result()
@@ -57,7 +57,7 @@ def _may_be_repeated(task: object, run: object, state: Any) -> bool:
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=_may_be_repeated,
+    retry_condition_fn=may_be_repeated,
 )
 def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
     """One cell. Raises `GokuError` for what a user must mend, `StageFailed` where the body failed."""

@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.cells import may_be_repeated
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 COMMAND = [sys.executable, "-m", "goku_core.cli", "tune"]
@@ -37,18 +38,7 @@ def tune(
     return found
 
 
-def _may_be_repeated(task: object, run: object, state: Any) -> bool:
-    """What a user must mend fails again."""
-    try:
-        state.result()
-    except GokuError as error:
-        return isinstance(error, StageFailed) and error.retriable
-    except Exception:
-        return True
-    return False
-
-
-@task(task_run_name="tune {name}", cache_policy=NO_CACHE, retries=2, retry_condition_fn=_may_be_repeated)
+@task(task_run_name="tune {name}", cache_policy=NO_CACHE, retries=2, retry_condition_fn=may_be_repeated)
 def search(name: str, trials: int | None, write_best: bool, workspace: str) -> dict[str, Any]:
     """Raises `GokuError` for what a user must mend, `StageFailed` where the process died."""
     command = [*COMMAND, "--name", name, "--json"]
