@@ -59,7 +59,11 @@ def test_every_benchmark_is_tested_here():
     assert set(NAMES) == {*TIMED, *SCORED, *CURATION, "fuzz", "prescreen", "dedup"}
 
 
-@pytest.mark.parametrize("name", TIMED)
+# Its kernels are meant for a GPU: a quarter of a minute on a processor, at any size.
+SLOW = {"roofline"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TIMED])
 def test_both_sides_run_and_the_ratio_is_that_of_their_seconds(tiny_result, name):
     path = tiny_result(name)
     found = json.loads(path.read_text())
@@ -74,6 +78,7 @@ def test_both_sides_run_and_the_ratio_is_that_of_their_seconds(tiny_result, name
         assert row["median_s"] == pytest.approx(statistics.median(row["seconds"])) and min(row["seconds"]) > 0
 
 
+@pytest.mark.slow
 def test_dedup_counts_recall_and_precision_by_hand(tiny_result):
     """At tiny size every rule is judged on the same clips, and the search agrees with all pairs (or the run ends)."""
     found = json.loads(tiny_result("dedup").read_text())
@@ -151,6 +156,7 @@ def test_a_result_describes_the_machine_and_names_no_host_and_no_place(tiny_resu
     assert socket.gethostname() not in text
 
 
+@pytest.mark.slow
 def test_roofline_is_the_sum_of_its_kernels(tiny_result):
     found = json.loads(tiny_result("roofline").read_text())
     rows = {row["side"]: row["seconds"] for row in found["rows"] if row["case"].startswith("tiny,")}

@@ -15,7 +15,7 @@ from latent_workspace import make_workspace, train
 from goku_core.train.checkpoint import Checkpoint, Checkpoints
 
 WORKSPACES = Path(__file__).resolve().parents[1] / "workspaces"
-STEPS = 240
+STEPS = 160
 
 
 def outputs(place: Path) -> dict[str, bytes]:
