@@ -91,7 +91,7 @@ def features_of(refine: Refine) -> Features | None:
             f"curate.refine.weights: there is no folder {refine.weights}. Put a DINOv2 checkpoint there (docs/weights.md"
             ") or set curate.refine.kind: embedded"
         )
-    from goku_core.curate.models.dinov2 import Dinov2Features
+    from goku_core.scorers.dinov2 import Dinov2Features
 
     return Dinov2Features(Path(refine.weights), refine.device)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from goku_core.evaluate import ground_truth, records, suite
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
-from goku_core.evaluate.judge import Judge, judge_named, usable
+from goku_core.evaluate.judges.detector import Judge, judge_named, usable
 from goku_core.evaluate.motion import direction_verdict, follow, psnr, temporal_flicker
 from goku_core.evaluate.records import Record, RecordStore, evidence
 from goku_core.evaluate.request import Request
@@ -201,9 +201,22 @@ def _row(
     judge: Judge, sample: Sample, dimension: str, score: float, verdict: bool | None, reason: str, saw: str
 ) -> Record:
     prompt = sample.prompt
-    task = prompt.prompt_id.rsplit("-", 1)[0] if dimension != "geneval" else prompt.task
+    benchmark = prompt.prompt_id.rsplit("-", 1)[0]
+    task = benchmark if dimension != "geneval" else prompt.task
     return Record(
-        sample.sample_id, dimension, task, prompt.text, sample.seed, judge.fingerprint, score, verdict, reason, saw
+        sample.sample_id,
+        benchmark,
+        dimension,
+        task,
+        prompt.text,
+        sample.seed,
+        judge.fingerprint,
+        "",
+        score,
+        1,
+        verdict,
+        reason,
+        saw,
     )
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from goku_core.evaluate import suite
-from goku_core.evaluate.judge import Detection, Judge, check_sight, usable
+from goku_core.evaluate.judges.detector import Detection, Judge, check_sight, usable
 from goku_core.evaluate.motion import direction_verdict, follow
 from goku_core.evaluate.statistics import overall, shuffled_chance, task_shares
 from goku_core.evaluate.suite import Prompt, Sample

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goku_core.evaluate.judge import Detection, Judge
+from goku_core.evaluate.judges.detector import Detection, Judge
 
 DIRECTIONS: Mapping[str, tuple[float, float]] = {
     "left": (-1.0, 0.0),

@@ -1,4 +1,4 @@
-"""The evidence of an evaluation: append-only Parquet, one row per (sample, dimension).
+"""The evidence of an evaluation: append-only Parquet, one row per (sample, dimension, judge fingerprint).
 
 Every score, interval, table and page is a pure function of these rows, so it cannot depend on the order or the number
 of workers. A row that is missing is an error, never a zero; two rows that contradict each other are an error, never a
@@ -21,17 +21,20 @@ from goku_core.pipeline.errors import GokuError
 SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("benchmark", pa.string(), nullable=False),
         pa.field("dimension", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("judge", pa.string(), nullable=False),
+        pa.field("media", pa.string(), nullable=False),  # SHA-256 of the file that was judged; "" where none is at hand
         pa.field("score", pa.float64(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
         pa.field("verdict", pa.bool_()),  # null where a dimension has a score but no right and wrong
         pa.field("reason", pa.string(), nullable=False),
         pa.field("evidence", pa.string(), nullable=False),
     ],
-    metadata={"unit": "one row per (sample, dimension); score 0..1, or dB for *_psnr", "version": "1"},
+    metadata={"unit": "one row per (sample, dimension, judge); score 0..1, or dB for *_psnr", "version": "2"},
 )
 
 
@@ -40,26 +43,33 @@ class Record:
     """What one judge said about one sample in one dimension.
 
     sample_id  "geneval-00012-3": benchmark, index of the prompt in the suite, index of the sample
+    benchmark  "geneval", "vbench", ...
     dimension  "geneval", "direction", "flicker", ...
+    judge      fingerprint of who said it
+    media      SHA-256 of the file that was looked at
     score      0..1 (dB for a dimension named *_psnr)
+    count      how many things (frames, questions) the score is the mean of: official means weigh by it
     verdict    right or wrong; None where the dimension knows only a degree
     evidence   JSON: what the judge saw (boxes in pixels, centroids, ...)
     """
 
     sample_id: str
+    benchmark: str
     dimension: str
     task: str
     prompt: str
     seed: int
     judge: str
+    media: str
     score: float
+    count: int
     verdict: bool | None
     reason: str
     evidence: str
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.sample_id, self.dimension
+    def key(self) -> tuple[str, str, str]:
+        return self.sample_id, self.dimension, self.judge
 
     @property
     def prompt_id(self) -> str:
@@ -90,19 +100,19 @@ class RecordStore:
         draft.rename(place)
 
     def rows(self) -> list[Record]:
-        """All rows, sorted by (sample, dimension). GokuError when two rows of one key disagree."""
+        """All rows, sorted by (sample, dimension, judge). GokuError when two rows of one key disagree."""
         return merged(row for part in sorted(self.folder.glob("part-*.parquet")) for row in read(part))
 
 
 def merged(rows: Iterable[Record]) -> list[Record]:
-    """Sorted by (sample, dimension), each key once. Equal repeats are harmless (a killed run said the same again)."""
-    known: dict[tuple[str, str], Record] = {}
+    """Sorted by (sample, dimension, judge), each key once. Equal repeats are harmless (a killed run said the same again)."""
+    known: dict[tuple[str, str, str], Record] = {}
     for row in rows:
         earlier = known.setdefault(row.key, row)
         if earlier != row:
             raise GokuError(
-                f"evaluate: two records of sample {row.sample_id}, dimension {row.dimension} disagree "
-                f"({earlier.score:g} by {earlier.judge}, {row.score:g} by {row.judge}). "
+                f"evaluate: two records of sample {row.sample_id}, dimension {row.dimension} by {row.judge} disagree "
+                f"({earlier.score:g} and {row.score:g}). "
                 "Delete the stage's scratch folder and run it again."
             )
     return [known[key] for key in sorted(known)]
@@ -110,7 +120,7 @@ def merged(rows: Iterable[Record]) -> list[Record]:
 
 def require_complete(rows: Sequence[Record], expected: Iterable[tuple[str, str]]) -> None:
     """GokuError naming what is missing, or what nobody asked for."""
-    there, wanted = {row.key for row in rows}, set(expected)
+    there, wanted = {(row.sample_id, row.dimension) for row in rows}, set(expected)
     for trouble, keys in (("missing", wanted - there), ("not expected", there - wanted)):
         if keys:
             first = ", ".join(f"{sample}/{dimension}" for sample, dimension in sorted(keys)[:3])
@@ -121,7 +131,7 @@ def require_complete(rows: Sequence[Record], expected: Iterable[tuple[str, str]]
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
-    """One table, sorted by (sample, dimension): the same rows give the same bytes."""
+    """One table, sorted by (sample, dimension, judge): the same rows give the same bytes."""
     pq.write_table(_table(sorted(rows, key=lambda r: r.key)), path, compression="zstd")
 
 

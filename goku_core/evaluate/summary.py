@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from goku_core.evaluate.ground_truth import JudgeCheck, vocabulary_chance
-from goku_core.evaluate.judge import Judge
+from goku_core.evaluate.judges.detector import Judge
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.statistics import Score, bootstrap, mean_interval, overall

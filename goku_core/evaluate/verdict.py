@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from goku_core.evaluate.judge import Detection
+from goku_core.evaluate.judges.detector import Detection
 
 POSITION_MARGIN = 0.1
 """Share of the summed extents taken off the offset of the centres on each axis (GenEval's POSITION_THRESHOLD)."""

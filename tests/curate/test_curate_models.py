@@ -21,12 +21,12 @@ from tiny_scorers import (
     tiny_siglip,
 )
 
-from goku_core.curate.models import weights
-from goku_core.curate.models.aesthetic import LAYERS, AestheticHead
 from goku_core.curate.models.classifier import FrameClassifier
-from goku_core.curate.models.clip import Clip, pooled
-from goku_core.curate.models.dinov2 import Dinov2Features
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers import weights
+from goku_core.scorers.aesthetic import LAYERS, AestheticHead
+from goku_core.scorers.clip import Clip, pooled
+from goku_core.scorers.dinov2 import Dinov2Features
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import torch
 from tiny_scorers import formula_pair, formula_tensors, pictures, random_raft
 
 from goku_core.curate.models.flow import FlowMeter
-from goku_core.curate.models.raft import LARGE, SMALL, Correlations, Raft, load_raft
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.raft import LARGE, SMALL, Correlations, Raft, load_raft
 
 
 @pytest.mark.parametrize("size, parameters", [(LARGE, 5_257_536), (SMALL, 990_162)], ids=["large", "small"])

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from tiny_scorers import aesthetic_head, pictures, random_raft, tiny_classifier, tiny_clip
 
 from goku_core.curate import Request, proxies
-from goku_core.curate.models import devices, operator, step
+from goku_core.curate.models import operator, step
 from goku_core.curate.models.calibration import calibrate
-from goku_core.curate.models.request import Models
 from goku_core.curate.summary import left_out
 from goku_core.curate.table import EMPTY, SCHEMA
 from goku_core.curate.tiers import assign
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers import devices
 
 
 def row(name: str, start: int = 0, end: int = 96, kind: str = "video", **more: Any) -> dict[str, Any]:
@@ -249,8 +249,14 @@ def test_calibration_finds_the_dis_score_that_cuts_the_same_share() -> None:
 
 
 def test_gpus_are_shared_by_fractions(monkeypatch) -> None:
-    assert devices.accelerators(Models(device="cpu", share=0.25)) is None
-    assert [devices.accelerators(Models(share=share)).share for share in (1, 0.5, 0.34, 0.25, 0.1)] == [1, 2, 2, 4, 10]
+    assert devices.accelerators("cpu", 0.25, "device") is None
+    assert [devices.accelerators("auto", share, "device").share for share in (1, 0.5, 0.34, 0.25, 0.1)] == [
+        1,
+        2,
+        2,
+        4,
+        10,
+    ]
     monkeypatch.setattr(devices, "visible", lambda: ())
     with pytest.raises(GokuError, match=r"no GPU here.*auto or cpu"):
-        devices.accelerators(Models(device="cuda"))
+        devices.accelerators("cuda", 1.0, "device")

@@ -7,12 +7,12 @@ import pytest
 import tiny_scorers as tiny
 
 from goku_core.curate import Request, proxies
-from goku_core.curate.models import clip as models
 from goku_core.curate.table import EMPTY
 from goku_core.curate.taxonomy.step import label
 from goku_core.curate.taxonomy.tree import load
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers import clip as models
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from goku_core.evaluate import suite
-from goku_core.evaluate.contour import ContourJudge
 from goku_core.evaluate.ground_truth import check_judge, direction_share, require
-from goku_core.evaluate.judge import check_sight
+from goku_core.evaluate.judges.contour import ContourJudge
+from goku_core.evaluate.judges.detector import check_sight
 from goku_core.evaluate.motion import direction_verdict, follow, psnr, temporal_flicker
 from goku_core.pipeline.errors import GokuError
 

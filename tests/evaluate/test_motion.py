@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goku_core.evaluate.contour import ContourJudge
+from goku_core.evaluate.judges.contour import ContourJudge
 from goku_core.evaluate.motion import direction_verdict, follow
 
 STEPS = {"left": (-3, 0), "right": (3, 0), "up": (0, -1.5), "down": (0, 1.5)}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from goku_core.evaluate.contour import ContourJudge
-from goku_core.evaluate.judge import Detection, usable
+from goku_core.evaluate.judges.contour import ContourJudge
+from goku_core.evaluate.judges.detector import Detection, usable
 from goku_core.evaluate.suite import image_prompts, read_metadata, write_metadata
 from goku_core.evaluate.verdict import judge_image, relations
 from goku_core.pipeline.errors import GokuError

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_core.evaluate import ground_truth, records, suite
-from goku_core.evaluate.contour import ContourJudge
 from goku_core.evaluate.evaluation import _judge_clips, _judge_images
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
+from goku_core.evaluate.judges.contour import ContourJudge
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.summary import summarize
 from goku_core.media.encode import write_image, write_video

@@ -97,7 +97,7 @@ def random_raft(file: Path, large: bool = False) -> Path:
     """A file of tensors with the names and shapes of the published ones."""
     from safetensors.torch import save_file
 
-    from goku_core.curate.models.raft import LARGE, SMALL, Raft
+    from goku_core.scorers.raft import LARGE, SMALL, Raft
 
     torch.manual_seed(5)
     tensors = Raft(LARGE if large else SMALL).state_dict()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from goku_core.curate.models.pictures import Pictures
-from goku_core.curate.models.weights import pretrained
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.pictures import Pictures
+from goku_core.scorers.weights import pretrained
 
 
 class FrameClassifier:

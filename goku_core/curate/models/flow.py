@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from goku_core.curate.models.raft import CELL, LEAST_SIDE, load_raft
 from goku_core.curate.scores.motion import HEIGHT, SPACING
 from goku_core.media.decode import resize
+from goku_core.scorers.raft import CELL, LEAST_SIDE, load_raft
 
 UNIT = f"mean optical flow (RAFT), px at {HEIGHT} px frame height per {SPACING:g} s"
 

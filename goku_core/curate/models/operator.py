@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from goku_core.curate.models.devices import resolved
 from goku_core.curate.models.request import Models
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.devices import resolved
 
 SENT = ("clip_id", "media_id", "kind", "start_pts", "end_pts", "time_base_num", "time_base_den")
 SCHEMA = pa.schema(
@@ -69,12 +69,12 @@ class Scorers:
         self._clip = self._head = self._flow = None
         self._classifiers: dict[str, tuple[Any, Callable[[np.ndarray], float]]] = {}
         if "clip" in places:
-            from goku_core.curate.models.clip import Clip
+            from goku_core.scorers.clip import Clip
 
             self._clip = Clip(places["clip"], device, batch)
             width = self._clip.width
             if "aesthetic" in places:
-                from goku_core.curate.models.aesthetic import AestheticHead
+                from goku_core.scorers.aesthetic import AestheticHead
 
                 self._head = AestheticHead(places["aesthetic"], width)
         for name, worst in (("nsfw", np.max), ("watermark", np.mean)):
@@ -102,7 +102,7 @@ class Scorers:
         if not frames:
             return
         if self._clip is not None:
-            from goku_core.curate.models.clip import pooled
+            from goku_core.scorers.clip import pooled
 
             embeddings = self._clip.images(frames)
             scores = None if self._head is None else self._head.scores(embeddings)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from goku_core.curate.models import weights
 from goku_core.curate.models.calibration import calibrate
-from goku_core.curate.models.devices import accelerators
 from goku_core.curate.models.operator import SENT
 from goku_core.curate.models.request import COLUMNS, Models
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.pool import run_operator
+from goku_core.scorers import weights
+from goku_core.scorers.devices import accelerators
 
 if TYPE_CHECKING:
     from goku_core.curate.request import Request
@@ -89,7 +89,7 @@ def _limits(request: Request) -> dict[str, Any]:
     return {
         "timeout_seconds": request.timeout_seconds,
         "memory_bytes": int(request.models.memory_gigabytes * (1 << 30)),
-        "devices": accelerators(request.models),
+        "devices": accelerators(request.models.device, request.models.share, "curate.models.device"),
     }
 
 

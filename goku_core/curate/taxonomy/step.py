@@ -51,8 +51,8 @@ def check(request: Request, context: Context) -> tuple[SubClass, ...]:
 def _by_frames(
     rows: list[dict[str, Any]], classes: tuple[SubClass, ...], settings: Taxonomy, context: Context, proxies: Path
 ) -> None:
-    from goku_core.curate.models.clip import Clip
     from goku_core.curate.proxies import read
+    from goku_core.scorers.clip import Clip
 
     model = ZeroShot(classes, Clip(context.input(settings.weights), settings.device))
     with context.progress("curate: labels", len(rows), "clips") as bar:

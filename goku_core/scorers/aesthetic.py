@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from goku_core.curate.models.weights import read_tensors
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.weights import read_tensors
 
 LAYERS = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.7")
 

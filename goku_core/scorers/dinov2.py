@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from goku_core.curate.models.devices import resolved
-from goku_core.curate.models.pictures import Pictures, unit
-from goku_core.curate.models.weights import locate, pretrained
+from goku_core.scorers.devices import resolved
+from goku_core.scorers.pictures import Pictures, unit
+from goku_core.scorers.weights import locate, pretrained
 
 
 class Dinov2Features:

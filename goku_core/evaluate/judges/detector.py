@@ -79,7 +79,7 @@ def usable(detections: list[Detection], judge: Judge, task: str, at_most: int = 
 def judge_named(name: str) -> Judge:
     """The judge of that name; GokuError when there is none."""
     if name == "contour":
-        from goku_core.evaluate.contour import ContourJudge
+        from goku_core.evaluate.judges.contour import ContourJudge
 
         return ContourJudge()
     raise GokuError(f"params.yaml: evaluate.judge: there is no judge {name!r}. Available: contour")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.curate.models.weights import read_tensors
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.weights import read_tensors
 
 CELL = 8  # px per cell: three halvings
 LEVELS = 4

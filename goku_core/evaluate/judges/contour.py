@@ -27,7 +27,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from goku_core.evaluate.judge import Detection
+from goku_core.evaluate.judges.detector import Detection
 from goku_core.scenes.vocabulary import COLORS
 
 REVISION = 3

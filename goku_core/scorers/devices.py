@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from goku_core.curate.models.request import Models
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.pool import Devices
 from goku_core.pipeline.pool.devices import visible
@@ -18,11 +17,16 @@ def resolved(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def accelerators(models: Models) -> Devices | None:
-    """What the workers get; None: the CPU. Raises GokuError where cuda is demanded and not there."""
-    if models.device == "cpu":
+def accelerators(device: str, share: float, key: str) -> Devices | None:
+    """What the workers get; None: the CPU. Raises GokuError where cuda is demanded and not there.
+
+    device  "auto", "cpu" or "cuda"
+    share   part of a GPU that one worker takes, 0 < share <= 1
+    key     the parameter or option that chose the device, for the message
+    """
+    if device == "cpu":
         return None
     # On a cluster the nodes have them, and this process need not.
-    if models.device == "cuda" and engine() == "local" and not visible():
-        raise GokuError("curate.models.device is cuda, but there is no GPU here. Set it to auto or cpu")
-    return Devices(share=max(1, int(1.0 / models.share + 1e-9)))
+    if device == "cuda" and engine() == "local" and not visible():
+        raise GokuError(f"{key} is cuda, but there is no GPU here. Set it to auto or cpu")
+    return Devices(share=max(1, int(1.0 / share + 1e-9)))

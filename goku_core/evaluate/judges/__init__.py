@@ -1,0 +1,1 @@
+"""Who looks at samples: one file per judge, found by name in `judge.JUDGES`."""

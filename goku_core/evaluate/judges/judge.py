@@ -1,0 +1,116 @@
+"""What a judge is: something that looks at decoded samples and answers in the dimensions it knows.
+
+Judges are found by name (`JUDGES`), imported when one is asked for, and load their weights at the first sample. A judge whose
+weights are not there is never replaced: its dimensions are "not evaluated: needs ...".
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from goku_core.evaluate.manifest import Sample
+from goku_core.pipeline.errors import GokuError
+
+JUDGES: dict[str, str] = {}
+"""name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how a judge works.
+
+    weights   folder of weights (docs/weights.md names the place of each below it)
+    device    of torch: "cpu", "cuda"
+    batch     frames or pictures in one pass of a network; part of the result's bits
+    mode      "official" reproduces the defects of a benchmark's own code, "corrected" does not
+    """
+
+    weights: Path = Path("weights")
+    device: str = "cpu"
+    batch: int = 16
+    mode: str = "corrected"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sample as it was decoded, once for all judges.
+
+    frames  (T, H, W, 3) uint8 RGB; T = 1 for a picture
+    fps     frames per second; 0 for a picture
+    digest  SHA-256 of the file
+    """
+
+    sample: Sample
+    frames: np.ndarray
+    fps: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a judge says about one sample in one dimension.
+
+    score     0..1 unless the dimension is known to be in another unit (psnr: dB)
+    count     how many things (frames, questions) the score is the mean of: official means weigh by it
+    verdict   right or wrong; None where the dimension knows only a degree
+    reason    empty when right; else what was expected and what was found
+    evidence  what was seen: boxes, answers, scores by frame
+    """
+
+    sample_id: str
+    dimension: str
+    score: float
+    count: int = 1
+    verdict: bool | None = None
+    reason: str = ""
+    evidence: dict[str, Any] | None = None
+
+    def evidence_json(self) -> str:
+        """Canonical, so that equal evidence is equal bytes."""
+        return json.dumps(self.evidence or {}, sort_keys=True, separators=(",", ":"))
+
+
+class Judge(Protocol):
+    """Looks at samples.
+
+    name        the key in `JUDGES`
+    dimensions  "benchmark/dimension" it can answer, for example "vbench/subject_consistency"
+    """
+
+    name: str
+    dimensions: frozenset[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names everything its answers depend on: rule, settings, mode, digest of the weights, network's precision."""
+        ...
+
+    def missing(self) -> str:
+        """What is needed and not there, with how to get it, in one line; "" when the judge can work. Loads nothing."""
+        ...
+
+    def check(self) -> None:
+        """Looks at built-in renders with known answers. Raises GokuError when it does not see what is there."""
+        ...
+
+    def judge(self, seen: Sequence[Seen]) -> list[Answer]:
+        """Answers for these samples, those of its dimensions that each sample asks for.
+
+        The answer of a sample does not depend on which samples are judged with it.
+        """
+        ...
+
+
+def judge_named(name: str, bench: Bench) -> Judge:
+    """The judge of that name. Raises GokuError when there is none."""
+    if name not in JUDGES:
+        raise GokuError(f"there is no judge {name!r}. Known: {', '.join(sorted(JUDGES))}")
+    module, factory = JUDGES[name].split(":")
+    return getattr(importlib.import_module(module), factory)(bench)
