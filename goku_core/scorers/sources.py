@@ -46,5 +46,5 @@ def obtain(source: Source, weights: Path) -> Path:
         raise GokuError(f"weights are missing: {missing}. See docs/weights.md")
     if source.name not in _said:
         _said.add(source.name)
-        console.print(f"weights {source.name}: {source.licence}", style="dim")
+        console().print(f"weights {source.name}: {source.licence}", style="dim")
     return weights / source.place
