@@ -47,7 +47,8 @@ PAGE = "reports/curation.html"
 PROXIES = "proxies"  # below scratch: sampled frames for models and captioners
 STILLS = "stills"  # below scratch: a picture of each clip for the gallery
 OPERATOR = "goku_core.curate.survey:survey"
-BATCH_ROWS = 2  # small, because files differ a hundredfold in cost
+FEW_FILES = 64  # up to so many are handed out one by one: two long films shall not wait for one core
+BATCH_ROWS = 2  # of more; small, because files differ a hundredfold in cost
 VERSION_DIGITS = 12
 ACCEPT_DRIFT = (
     "GOKU_ACCEPT_DRIFT"  # not a parameter: it changes no output, and must not make finished work count as undone
@@ -153,7 +154,7 @@ def _survey(raw: pa.Table, request: Request, context: Context) -> list[dict[str,
             sent,
             settings,
             workers=context.cores,
-            batch_rows=BATCH_ROWS,
+            batch_rows=1 if raw.num_rows <= FEW_FILES else BATCH_ROWS,
             timeout_seconds=request.timeout_seconds,
             memory_bytes=int(request.memory_gigabytes * (1 << 30)),
             keep=context.scratch / "survey",

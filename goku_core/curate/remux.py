@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from goku_core.media.faults import MediaError, plain
-from goku_core.media.packets import read_packets
+from goku_core.media.packets import demuxed, read_packets
 from goku_core.media.probe import open_container, video_stream
 
 SOUND = ("mov", "matroska")  # containers with an index and times of display
@@ -61,7 +61,7 @@ def _copy(path: Path, target: Path) -> int:
 
 def _timed(path: Path, source: Any, track: Any) -> Iterator[Any]:
     """Packets of the track, in the order of decoding, with times of decoding and display."""
-    packets = (packet for packet in source.demux(track) if packet.size > 0 and packet.dts is not None)
+    packets = (packet for packet in demuxed(source, track) if packet.size > 0 and packet.dts is not None)
     if source.format.name != "avi":
         yield from packets
         return
@@ -84,7 +84,7 @@ def _places(path: Path) -> list[int]:
     with open_container(path) as source:
         track = video_stream(source)
         track.codec_context.thread_count = 1
-        for packet in source.demux(track):
+        for packet in demuxed(source, track):
             if packet.size > 0 and packet.dts is not None:
                 packet.pts = packet.dts = number  # comes out again with the frame
                 number += 1

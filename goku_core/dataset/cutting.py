@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from goku_core.curate.transcode import Transcoder
 from goku_core.media import decode
+from goku_core.media.packets import demuxed
 from goku_core.media.probe import open_container, probe, video_stream
 from goku_core.pipeline.errors import GokuError
 
@@ -67,7 +68,7 @@ def _packets(container: Any, stream: Any, start: int, end: int) -> list[Any]:
         container.seek(start, stream=stream, backward=True)
     chosen: list[Any] = []
     passed = False
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream):
         if packet.pts is None or packet.dts is None:
             break  # the mark at the end of the file
         if not chosen:

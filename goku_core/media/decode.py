@@ -19,6 +19,7 @@ import numpy as np
 
 from goku_core.media import planes
 from goku_core.media.faults import MediaError, plain
+from goku_core.media.packets import demuxed
 from goku_core.media.planes import resize
 from goku_core.media.probe import MAX_PIXELS, open_container, pixel_aspect, square_width, video_stream
 
@@ -203,7 +204,7 @@ def _timed(container: Any, stream: Any, sought: bool = False) -> Generator[Frame
     lost = shown = damaged = 0
     whole = not sought
     try:
-        for frame in container.decode(stream):
+        for frame in (frame for packet in demuxed(container, stream) for frame in packet.decode()):
             if frame.width * frame.height > MAX_PIXELS:
                 raise MediaError("too-large", f"a frame of {frame.width}x{frame.height} pixels")
             if sought and not frame.key_frame:

@@ -53,6 +53,21 @@ class Packets:
         return 8e-3 * float(self.sizes.sum()) / self.seconds if self.ticks > 0 else 0.0
 
 
+def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """Packets of an open container, of these streams only (none named: of all), and at the end an empty one of each.
+
+    PyAV reads past the end of a list, and may raise IndexError, where FFmpeg has found further tracks on the way (a spoiled
+    transport stream announces some). It does so behind the last packet of every track that was there from the start.
+    """
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
+
+
 def read_packets(container: Any, stream: Any) -> Packets:
     """Of an open container from which no packet has been taken yet.
 
@@ -116,7 +131,7 @@ def _until_damage(container: Any) -> Iterator[Any]:
     import av
 
     with suppress(av.error.FFmpegError):
-        yield from container.demux()
+        yield from demuxed(container)
 
 
 def _extent(times: np.ndarray, last: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -91,6 +92,13 @@ def at_step(place: Path, attempt: int, step: int, ranks: int = 2) -> Callable[[]
     return reached
 
 
+def wait_until_gone(ranks: list[Pulse], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while any(Path(f"/proc/{pulse.pid}").exists() for pulse in ranks):
+        assert time.monotonic() < end, "a rank lives on"
+        time.sleep(0.05)
+
+
 def failures(place: Path) -> list[dict]:
     return [line["failure"] for line in read_json_lines(place / "attempts.jsonl") if line["event"] == "end"]
 
@@ -171,10 +179,24 @@ def test_ranks_do_not_outlive_their_launcher(tmp_path: Path, unbroken: dict, sta
     found = beats(tmp_path, 1)
     process.kill()
     process.wait()
-    end = time.monotonic() + 5
-    while any(Path(f"/proc/{pulse.pid}").exists() for pulse in found):
-        assert time.monotonic() < end, "a rank lives on"
-        time.sleep(0.05)
+    wait_until_gone(found)
+    assert start(job, started).wait(90) == 0
+    assert same(job, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", range(3))
+def test_everything_killed_at_drawn_moments(tmp_path: Path, unbroken: dict, started: list, draw: int) -> None:
+    """kill -9 of the launcher, and with it of both ranks, wherever they are: three times, then the run ends unbroken."""
+    draws, job = random.Random(draw), make_job(tmp_path)
+    for attempt in (1, 2, 3):
+        process = start(job, started)
+        wait_for(at_step(tmp_path, attempt, draws.randrange(1, 50 * attempt)), process)
+        time.sleep(draws.uniform(0, 0.1))
+        ranks = beats(tmp_path, attempt)
+        process.kill()
+        process.wait()
+        wait_until_gone(ranks)
     assert start(job, started).wait(90) == 0
     assert same(job, unbroken)
 

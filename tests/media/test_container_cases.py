@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,7 @@ from goku_core.curate.gate import judge
 from goku_core.curate.request import Gate
 from goku_core.media.decode import frames, read_image
 from goku_core.media.faults import MediaError
+from goku_core.media.packets import demuxed
 from goku_core.media.probe import probe
 
 GATE = Gate(min_seconds=1, min_side=64, min_kbps=1)
@@ -351,3 +352,25 @@ def test_times_rise_whatever_the_container(write) -> None:
         path = write(name, codec, stream=lambda s: setattr(s, "max_b_frames", 2))
         times = [frame.pts for frame in frames(path)]
         assert len(times) == 48 and all(a < b for a, b in pairwise(times)), name
+
+
+def test_a_demuxer_that_stumbles_over_new_tracks_ends_the_packets() -> None:
+    """What PyAV does where FFmpeg found tracks on the way depends on what lies in memory: here it is acted out."""
+
+    class Container:
+        def demux(self, *streams: object) -> Iterator[str]:
+            assert streams == ("video",)
+            yield from ("first", "last")
+            raise IndexError("list index out of range")
+
+    assert list(demuxed(Container(), "video")) == ["first", "last"]
+
+    class Broken:
+        def demux(self) -> Iterator[str]:
+            yield "first"
+            raise av.error.InvalidDataError(1, "damaged")
+
+    packets = demuxed(Broken())
+    assert next(packets) == "first"
+    with pytest.raises(av.error.InvalidDataError):
+        next(packets)

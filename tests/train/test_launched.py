@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_workspace(tmp_path_factory.mktemp("line"))
 
 
-def train(workspace: Path, place: Path, parallel: Parallel, **changes: object) -> tuple[Report, Context]:
-    (place / "scratch").mkdir(parents=True)
+def train(
+    workspace: Path, place: Path, parallel: Parallel, every: int = 1000, **changes: object
+) -> tuple[Report, Context]:
+    (place / "scratch").mkdir(parents=True, exist_ok=True)
     context = Context(workspace, place / "out", place / "scratch", seed=5, cores=2)
     asked = request("second", init_from="vae", **changes)
     asked = asked.model_copy(
-        update={"parallel": parallel, "optimizer": "adamw", "checkpoint": Checkpointing(every=1000)}
+        update={"parallel": parallel, "optimizer": "adamw", "checkpoint": Checkpointing(every=every)}
     )
     return run(asked, context), context
 
@@ -47,6 +50,25 @@ def test_two_launched_ranks_end_as_one_process(workspace: Path, tmp_path: Path) 
     assert files == {file.relative_to(tmp_path / "one/out") for file in (tmp_path / "one/out").rglob("*.*")}
     logged = [[step for step, _ in run.tracker.metrics if step is not None] for run in (one, two)]
     assert logged == [[2, 4, 6], [2, 4, 6]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(ONE, TWO), pytest.param(TWO, ONE, marks=pytest.mark.slow)], ids=["1 to 2", "2 to 1"]
+)
+def test_a_run_goes_on_with_another_number_of_ranks(
+    workspace: Path, tmp_path: Path, before: Parallel, after: Parallel
+) -> None:
+    """Through the whole stage: begun by one arrangement, gone on from its checkpoint by another, ends as if unbroken."""
+    unbroken, _ = train(workspace, tmp_path / "unbroken", ONE, every=2)
+    train(workspace, tmp_path / "moved", before, every=2, steps=4)
+    shutil.rmtree(tmp_path / "moved/out")
+    report, _ = train(workspace, tmp_path / "moved", after, every=2)
+    assert (report.resumed_from, report.steps) == (2, 6)
+    assert report.loss == pytest.approx(unbroken.loss, rel=1e-6)
+    assert (report.images, report.clips, report.tokens) == (unbroken.images, unbroken.clips, unbroken.tokens)
+    for file in ("model.safetensors", "training.safetensors"):
+        ours, theirs = (load_file(tmp_path / place / "out/models/second" / file) for place in ("moved", "unbroken"))
+        assert all((ours[key] - theirs[key]).abs().max() < 1e-10 for key in theirs)
 
 
 @pytest.mark.slow
