@@ -107,7 +107,7 @@ def curate(request: Request, context: Context) -> Report:
     def locate(uri: str) -> Path:
         return context.staging / uri if uri.startswith(f"{TRANSCODED}/") else context.input(uri)
 
-    examples = write_gallery(rows, folder, request, locate, context.scratch / STILLS)
+    examples = write_gallery(rows, folder, request, locate, context.scratch / STILLS, context.cores)
     write_summary(rows, raw.num_rows, request, examples, folder / "funnel.json")
     write_page(rows, request, examples, folder / "funnel.json", context.output(PAGE))
     report = _report(version, rows, raw.num_rows, survey_seconds, time.monotonic() - started)

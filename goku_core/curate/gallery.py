@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def write_gallery(
     request: Request,
     locate: Callable[[str], Path],
     stills: Path | None = None,
+    cores: int = 1,
 ) -> list[dict[str, Any]]:
     """Writes examples/*.jpg and clips/*.mp4; returns what each file shows and why it is shown, in order.
 
@@ -44,6 +46,7 @@ def write_gallery(
             "pair": a near-duplicate and, under `twin`, the clip that stayed in its place; "clip": plays
     locate  from a row's uri to the file
     stills  folder of pictures that the survey left; what has none there is decoded
+    cores   clips that are cut at a time
 
     A row is drawn once, however many roles it has. Failed files have no picture.
     """
@@ -73,10 +76,12 @@ def write_gallery(
         file, other = frame_of(row), frame_of(twin)
         if file and other:
             shown.append(_entry(file, row, "pair", twin=_entry(other, twin, "pair")))
-    for row in _playing(rows, previews):
-        file = f"clips/{_short(row)}.mp4"
-        if _write_clip(folder / file, row, previews, locate(row["uri"])):
-            shown.append(_entry(file, row, "clip"))
+    playing = [(f"clips/{_short(row)}.mp4", row) for row in _playing(rows, previews)]
+    with ThreadPoolExecutor(max(1, cores)) as threads:  # decoders and encoders let go of Python's lock
+        written = threads.map(
+            lambda one: _write_clip(folder / one[0], one[1], previews, locate(one[1]["uri"])), playing
+        )
+        shown += [_entry(file, row, "clip") for (file, row), there in zip(playing, written, strict=True) if there]
     return shown
 
 
