@@ -1,4 +1,4 @@
-"""`goku checkpoint ls`, `verify`, `export`: what a run under way could continue from, whether it is whole, and what it is worth."""
+"""`goku checkpoint`: what a run under way could go on from, whether it is whole, and what finished runs have left behind."""
 
 from __future__ import annotations
 
@@ -79,6 +79,40 @@ def verify(
         typer.echo("no checkpoints: no training is under way here (a finished phase keeps none)", err=True)
     if not all(one["whole"] for one in told):
         raise typer.Exit(1)
+
+
+@checkpoint.command("prune")
+def prune(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only listed")] = False,
+    as_json: Json = False,
+) -> None:
+    """List, or delete, what finished phases have left in the bucket of train.checkpoint.remote.
+
+    A phase counts as finished where this workspace has its record and its outputs. Checkpoints of runs that it does not know
+    belong to others and stay.
+
+    Example: goku checkpoint prune --delete
+    """
+    from goku_core.pipeline.commit import Workspace
+    from goku_core.train.checkpoint import listing
+
+    if (url := _remote()) is None:
+        raise GokuError("train.checkpoint.remote is not set in params.yaml: there is no bucket to prune.")
+    with Workspace(Path.cwd()) as place:
+        done = {one.fingerprint for one in place.records() if place.holds_outputs(one) or place.can_restore(one)}
+    found = [one for one in listing.remote(url) if one.fingerprint in done]
+    if as_json:
+        typer.echo(json.dumps([one.as_json() for one in found]))
+    for one in [] if as_json else found:
+        typer.echo(f"{one.phase:<16}step {one.step:<9}{one.bytes / 1e6:9.1f} MB  {one.path}")
+    if not found:
+        typer.echo("nothing to prune: no finished phase has left a checkpoint there", err=True)
+    elif not delete:
+        typer.echo("nothing was deleted: add --delete", err=True)
+    else:
+        for fingerprint in dict.fromkeys(one.fingerprint for one in found):
+            listing.forget(url, fingerprint)
+        typer.echo(f"deleted {len(found)} checkpoints, {sum(one.bytes for one in found) / 1e6:.1f} MB", err=True)
 
 
 @checkpoint.command("export")

@@ -26,7 +26,7 @@ from goku_core.train.health.leave import Leave
 from goku_core.train.health.rewind import Guard
 from goku_core.train.optimizers import learning_rate, make_optimizers
 from goku_core.train.parallel.mesh import Mesh
-from goku_core.train.parallel.prepare import prepare
+from goku_core.train.parallel.prepare import hollow, prepare
 from goku_core.train.parallel.verify import described, verify, verify_recomputation
 from goku_core.train.position import Position
 from goku_core.train.request import Phase, TrainRequest
@@ -55,16 +55,19 @@ def train_phase(
     context: Context,
     mesh: Mesh,
 ) -> tuple[State, Trained]:
-    """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here. `lineage`
-    says in every checkpoint what the run is: fingerprint, phase, config.json of the network.
+    """Trains `model` for `phase.steps`. `ema` continues the average of the phase before; None starts one here. Of several
+    ranks only rank 0 brings weights, others `hollow` networks. `lineage` says in every checkpoint what the run is:
+    fingerprint, phase, config.json of the network.
 
     Raises `GokuError` when ranks do not work together as the parameters say, `Diverged` when bad steps go on although the run went
     back, and `Preempted`, after saving, when it is asked to leave.
     """
-    ema = ema if ema is not None else copy.deepcopy(model)
+    shared_out = mesh.world > 1
+    if ema is None:
+        ema = hollow(model.config) if shared_out else copy.deepcopy(model)
     ema.requires_grad_(False)
     parallel = request.parallel_of(phase)
-    prepare(model, ema, mesh, parallel)
+    prepare(model, ema, mesh, parallel, from_first=shared_out)
     verify(model, mesh)
     state = State(model, ema, make_optimizers(model, request))
     if mesh.world > 1:

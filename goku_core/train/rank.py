@@ -31,7 +31,7 @@ from goku_core.train.lineage import lineage
 from goku_core.train.loop import Trained, train_phase
 from goku_core.train.memory import keep_freed_memory
 from goku_core.train.parallel.mesh import Mesh, device_of, joined
-from goku_core.train.parallel.prepare import collected
+from goku_core.train.parallel.prepare import collected, hollow
 from goku_core.train.request import FROM_SCRATCH, Phase
 
 TRAINING_WEIGHTS = "training.safetensors"
@@ -46,7 +46,10 @@ def work(job: Job, start: Start, context: Context, mesh: Mesh) -> Trained:
     data, equal = job.request.data, job.request.parallel.reshard == "after_block"
     reader = open_latents(data, context.input("data/latents") / phase.resolution)
     torch.set_rng_state(start.random_state)
-    model, ema = _initial(job.config, phase, reader, context)
+    if mesh.rank == 0:
+        model, ema = _initial(job.config, phase, reader, context)
+    else:  # rank 0 shares its weights out
+        model, ema = hollow(job.config), None if phase.init_from == FROM_SCRATCH else hollow(job.config)
     freeze(model, phase.freeze)
     record, rounds = context.scratch / UNREADABLE, "equal" if equal else "free"
     packer = Packer(reader, phase, job.request, NullText(start.null_text), context.seed, record, rounds)

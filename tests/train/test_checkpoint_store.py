@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -12,12 +13,17 @@ import boto3
 import pytest
 from checkpoint_states import digests, everything, make_state
 from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
+from goku_core.cli import app
+from goku_core.pipeline.commit import Workspace
 from goku_core.pipeline.errors import GokuError
 from goku_core.storage import Bucket
 from goku_core.train.checkpoint import Checkpoint, Checkpointing, Checkpoints
 from goku_core.train.checkpoint.checkpoints import open_checkpoints
 from goku_core.train.checkpoint.remote import Remote
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +166,23 @@ def test_an_upload_that_was_cut_off_is_finished_and_an_overtaken_one_left_out(tm
 def test_an_address_that_is_none_is_refused_with_the_parameters() -> None:
     with pytest.raises(ValueError, match="is not s3://bucket/key"):
         Checkpointing(remote="bucket/runs")
+
+
+def test_prune_takes_what_finished_runs_left_and_nothing_else(tmp_path: Path, endpoint: str, monkeypatch) -> None:
+    for run in ("done1", "others"):
+        settings = Checkpointing(keep=2, remote="s3://checkpoints/prune")
+        checkpoints = open_checkpoints(settings, tmp_path / run, {"fingerprint": run, "phase": "first"})
+        checkpoints.save(1, make_state(1), {"step": 1})
+        checkpoints.wait(remote=True)
+    parameters = (ROOT / "params.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(re.sub(r"(?m)^    remote:\s.*$", "    remote: s3://checkpoints/prune", parameters))
+    with Workspace(tmp_path) as place:
+        told = {"stage": "train", "cell": "train@first", "finished": "2026-01-01T00:00:00+00:00", "outputs": {}}
+        place.write_record(told | {"fingerprint": "done1"})
+    before = keys("prune/")
+    listed = CliRunner().invoke(app, ["checkpoint", "prune", "--json"])
+    assert [one["fingerprint"] for one in json.loads(listed.stdout)] == ["done1"] and keys("prune/") == before
+    assert CliRunner().invoke(app, ["checkpoint", "prune", "--delete"]).exit_code == 0
+    assert keys("prune/") == [key for key in before if not key.startswith("done1/")] != []
+    assert json.loads(CliRunner().invoke(app, ["checkpoint", "prune", "--json"]).stdout) == []

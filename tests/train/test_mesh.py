@@ -83,6 +83,16 @@ def test_gradients_of_copies_meet(said: list[dict[str, str]]) -> None:
     assert [one["gradients_meet"] for one in said] == ["met"] * 2
 
 
+def test_rank_0_shares_its_weights_out(said: list[dict[str, str]]) -> None:
+    assert [one["weights_of_the_first"] for one in said] == ["equal"] * 2
+
+
+def test_other_ranks_never_hold_a_whole_network(said: list[dict[str, str]]) -> None:
+    """Half of the network and half of its average make one size of it; what is on its way is one tensor."""
+    peak, size = map(int, said[1]["memory_of_the_second"].split(" of "))
+    assert size > 80 and peak < 1.6 * size
+
+
 def test_what_the_compiler_breaks_is_refused_before_any_step() -> None:
     asked = Parallel(compile=True, recomputation="selective", device="cpu")
     with pytest.raises(GokuError, match="Set recomputation to none or full"):

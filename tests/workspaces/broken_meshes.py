@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from goku_core.models import Goku, GokuConfig
 from goku_core.pipeline.errors import GokuError
 from goku_core.train.optimizers import make_optimizers
 from goku_core.train.parallel.mesh import Mesh, joined
-from goku_core.train.parallel.prepare import prepare
+from goku_core.train.parallel.prepare import hollow, prepare
 from goku_core.train.parallel.request import Parallel
 from goku_core.train.parallel.verify import described, verify
 from goku_core.train.request import Phase, TrainRequest
@@ -96,6 +97,40 @@ def memory_is_said(rank: int) -> str:
     return "\n".join(said)
 
 
+def weights_of_the_first(rank: int) -> str:
+    """One rank has weights, the other a network without any; each ends with its part of the first one's."""
+    torch.manual_seed(7)
+    whole, average = Goku(CONFIG).state_dict(), Goku(CONFIG).state_dict()
+    for parallel in (SHARDS, COPIES):
+        for given in (average, None):
+            mesh, networks = joined(parallel), [hollow(CONFIG), hollow(CONFIG)]
+            if rank == 0:
+                networks[0] = filled(whole)
+                networks[1] = networks[1] if given is None else filled(given)
+            prepare(*networks, mesh, parallel, from_first=True)
+            verify(networks[0], mesh)
+            for network, wanted in zip(networks, (whole, given or whole), strict=True):
+                parts = network.state_dict()
+                assert all(torch.equal(parts[name].full_tensor(), value) for name, value in wanted.items())
+    return "equal"
+
+
+def filled(weights: dict[str, torch.Tensor]) -> Goku:
+    network = Goku(CONFIG)
+    network.load_state_dict(weights)
+    return network
+
+
+def memory_of_the_second(rank: int) -> str:
+    """Peak of this process while it gets its halves of a network of 100 MB and of its average, in MB."""
+    config = GokuConfig(depth=6, width=448, heads=7, ffn=1792, latent_channels=2, text_width=8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    first, mesh = Goku(config) if rank == 0 else hollow(config), joined(SHARDS)
+    size = sum(p.numel() * p.element_size() for p in first.parameters()) / 1e6
+    prepare(first, hollow(config), mesh, SHARDS, from_first=True)
+    return f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6:.0f} of {size:.0f}"
+
+
 CASES: tuple[Callable[[int], str], ...] = (
     healthy,
     never_sharded,
@@ -105,6 +140,8 @@ CASES: tuple[Callable[[int], str], ...] = (
     other_mesh,
     gradients_meet,
     memory_is_said,
+    weights_of_the_first,
+    memory_of_the_second,
 )
 
 

@@ -59,10 +59,20 @@ def remote(url: str) -> Iterator[Entry]:
     bucket = Bucket(name, prefix)
     runs = sorted({match[1] for entry in bucket.list() if (match := RUN.match(entry.key))})
     for run in runs:
-        tier = Remote(Bucket(name, f"{prefix}{run}/"), keep=1, keep_every=None)
+        tier = _of_run(url, run)
         for found in tier.complete():
             told = _told(tier.bucket.get(f"{found.key}/{STATE}") or b"{}")
             yield _entry(found.step, found.marker, told, run, url, tier.url(found), [])
+
+
+def forget(url: str, fingerprint: str) -> None:
+    """Deletes the checkpoints of one run below s3://bucket/prefix. Raises GokuError where the store does not answer."""
+    _of_run(url, fingerprint).forget()
+
+
+def _of_run(url: str, fingerprint: str) -> Remote:
+    name, prefix = split_url(url.rstrip("/") + "/")
+    return Remote(Bucket(name, f"{prefix}{fingerprint}/"), keep=1, keep_every=None)
 
 
 def _entry(

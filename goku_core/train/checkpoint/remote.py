@@ -148,6 +148,12 @@ class Remote:
             if not fetch(self.bucket, f"{found.key}/{name}", folder / name):
                 raise GokuError(f"{self.bucket.url(f'{found.key}/{name}')} is missing.")
 
+    def forget(self) -> None:
+        """Deletes every checkpoint of the run. Markers go first: what is left by an interruption does not look whole."""
+        keys = [entry.key for entry in self.bucket.list() if NAME.match(entry.key)]
+        for key in sorted(keys, key=lambda one: (not one.endswith(f"/{MARKER}"), one)):
+            self.bucket.delete(key)
+
     def url(self, found: Found) -> str:
         return self.bucket.url(found.key)
 

@@ -18,16 +18,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from goku_core.models import Goku
+from goku_core.models import Goku, GokuConfig
 from goku_core.pipeline.errors import GokuError
 from goku_core.train.parallel.mesh import Mesh
 from goku_core.train.parallel.request import Parallel
 
 
-def prepare(model: Goku, ema: Goku, mesh: Mesh, parallel: Parallel) -> None:
+def hollow(config: GokuConfig) -> Goku:
+    """A network without weights, which takes no memory: `prepare` brings each rank its part of rank 0's."""
+    with torch.device("meta"):
+        return Goku(config)
+
+
+def prepare(model: Goku, ema: Goku, mesh: Mesh, parallel: Parallel, from_first: bool = False) -> None:
     """Makes both networks what the mesh wants, in place; optimizers come after it.
+
+    from_first  weights are those of rank 0, and other ranks bring `hollow` networks: of an 8b network and its average in
+                float32 each rank of a node would otherwise hold 64 GB for a moment. A hollow average is the model.
 
     Raises `GokuError` where ranks come with different weights: each would keep its part of another network; and where
     compilation and recomputation do not go together.
@@ -43,9 +52,15 @@ def prepare(model: Goku, ema: Goku, mesh: Mesh, parallel: Parallel) -> None:
     if mesh.weights is None:
         model.to(mesh.device), ema.to(mesh.device)
     else:
+        whole: dict[str, Tensor] = {}
         for what, network in (("weights", model), ("averaged weights", ema)):
-            _same_on_all_ranks(what, network, mesh)
+            if not from_first:
+                _same_on_all_ranks(what, network, mesh)
+            elif mesh.rank == 0 and not _is_hollow(network):
+                whole = {name: value.detach() for name, value in network.state_dict().items()}
             _shard(network, mesh, parallel)
+            if from_first:
+                _fill_from_first(network, whole, mesh)
     if parallel.compile:
         model.compile_blocks()
 
@@ -65,6 +80,24 @@ def _shard(network: Goku, mesh: Mesh, parallel: Parallel) -> None:
         module.set_force_sum_reduction_for_comms(True)
     # A rank that has no token for a layer sends zeros; without them ranks would exchange gradients of different weights.
     network.set_reduce_scatter_unused_params(True)
+
+
+def _is_hollow(network: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in network.parameters())
+
+
+@torch.no_grad()
+def _fill_from_first(network: Goku, whole: Mapping[str, Tensor], mesh: Mesh) -> None:
+    """Every rank's part of the weights that rank 0 has `whole`, one tensor after another."""
+    if _is_hollow(network):
+        network.to_empty(device=mesh.device)
+    for name, value in network.state_dict().items():
+        if mesh.rank == 0:
+            found = whole[name].to(mesh.device).contiguous()
+        else:
+            found = torch.empty(value.shape, dtype=value.dtype, device=mesh.device)
+        dist.broadcast(found, src=0)
+        local(value).copy_(distribute_tensor(found, mesh.weights, mesh.placements, src_data_rank=None).to_local())
 
 
 def meet(model: nn.Module, parallel: Parallel, last: bool) -> None:
