@@ -176,7 +176,7 @@ def test_prune_takes_what_finished_runs_left_and_nothing_else(tmp_path: Path, en
         checkpoints.wait(remote=True)
     parameters = (ROOT / "params.yaml").read_text()
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(re.sub(r"(?m)^    remote:\s.*$", "    remote: s3://checkpoints/prune", parameters))
+    Path("params.yaml").write_text(re.sub(r"(?m)^    remote:[^\n]*$", "    remote: s3://checkpoints/prune", parameters))
     with Workspace(tmp_path) as place:
         told = {"stage": "train", "cell": "train@first", "finished": "2026-01-01T00:00:00+00:00", "outputs": {}}
         place.write_record(told | {"fingerprint": "done1"})
