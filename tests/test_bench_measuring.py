@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import pilot, roofline, step
-from benchmarks.measuring import peer
+from benchmarks.measuring import peer, shapes
 from benchmarks.measuring.frechet import frechet_distance
 from benchmarks.measuring.packs import SIZES, SMALL, SMALL_CONFIG, Pack
 from benchmarks.measuring.pictures import CLASSES, pictures
@@ -203,3 +203,11 @@ def test_benchmarks_of_networks_need_only_what_a_gpu_machine_has(name):
             for module in modules:
                 assert module.split(".")[0] in allowed, f"{file.name}: {module}"
                 assert not module.startswith("goku_core.") or module.split(".")[1] in rooms, f"{file.name}: {module}"
+
+
+def test_scenes_of_plain_shapes_end_where_there_are_no_new_ones() -> None:
+    found = list(shapes._scenes(1000, ["single_object", "counting"]))
+    looks = [shapes._composition(scene) for _, _, scene in found]
+    assert 24 <= len(found) < 2000 and len(found) % 2 == 0
+    assert all(len({a, b}) == 2 for a, b in zip(looks[::2], looks[1::2], strict=True))
+    assert len(set(looks)) == len(looks)

@@ -18,6 +18,7 @@ from goku_core.scenes.vocabulary import MOTION_TASKS, SHAPES, TASKS
 
 HEIGHT, WIDTH = 480, 864
 KINDS = ("re-encoded", "scaled to 1.25")
+TRIES = 200  # draws after which a task counts as having no new scene
 Found = tuple[tuple[int, int], str, list[np.ndarray]]  # scene and take, kind, frames (`footage.FPS` a second, or one)
 
 
@@ -44,19 +45,31 @@ def clips(count: int, seconds: float = 2.5) -> Iterator[Found]:
 
 
 def _scenes(count: int, tasks: tuple[str, ...] | list[str]) -> Iterator[tuple[int, int, Scene]]:
-    """Scenes of which none is by chance what another is."""
+    """Up to so many scenes of which none is by chance what another is; the tasks in turn, each as long as it has new ones."""
     rng = np.random.default_rng([21, len(tasks)])
     seen: set[tuple] = set()
-    number = 0
+    left, number = list(tasks), 0
     while number < count:
-        first = sample_scene(rng, tasks[number % len(tasks)])
-        other = replace(first, things=tuple(replace(t, shape=_next(t.shape)) for t in first.things))
-        names = {_composition(first), _composition(other)}
-        if not names & seen:
-            seen |= names
-            yield number, 0, first
-            yield number, 1, other
-            number += 1
+        task = left[number % len(left)]
+        pair = next((pair for pair in (_pair(rng, task) for _ in range(TRIES)) if not _names(pair) & seen), None)
+        if pair is None:  # a single thing in the middle has few looks
+            left.remove(task)
+            if not left:
+                return
+            continue
+        seen |= _names(pair)
+        yield from ((number, take, scene) for take, scene in enumerate(pair))
+        number += 1
+
+
+def _pair(rng: np.random.Generator, task: str) -> tuple[Scene, Scene]:
+    """A scene, and the same with other shapes."""
+    first = sample_scene(rng, task)
+    return first, replace(first, things=tuple(replace(t, shape=_next(t.shape)) for t in first.things))
+
+
+def _names(scenes: tuple[Scene, ...]) -> set[tuple]:
+    return {_composition(scene) for scene in scenes}
 
 
 def _next(shape: str) -> str:
