@@ -13,8 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.sources import Source
 from goku_core.scorers.weights import read_tensors
 
+LINEAR = Source(
+    "laion-aesthetic-linear",
+    "sa_0_4_vit_l_14_linear.pth",
+    "curl -L -o weights/sa_0_4_vit_l_14_linear.pth "
+    "https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
+    "MIT",
+)
 LAYERS = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.7")
 
 
@@ -39,6 +47,11 @@ class AestheticHead:
                 f"{file} is a head for embeddings of {needed} numbers, the CLIP model gives {width}: "
                 "LAION's heads need CLIP ViT-L/14 (768)"
             )
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is the head of one layer."""
+        return len(self._layers) == 1
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Scores of unit embeddings (n, d): float32 (n,). In float64: a few thousand products, and no doubt."""

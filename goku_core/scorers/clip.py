@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from goku_core.scorers.devices import resolved
-from goku_core.scorers.pictures import Pictures, unit
-from goku_core.scorers.weights import locate, pretrained
+from goku_core.scorers.pictures import Pictures, in_passes, unit
+from goku_core.scorers.sources import Source
+from goku_core.scorers.weights import folder_command, locate, pretrained
+
+VIT_B32 = Source(
+    "clip-vit-base-patch32",
+    "clip-vit-base-patch32",
+    folder_command("openai/clip-vit-base-patch32", "clip-vit-base-patch32"),
+    "MIT (the code's; the model card states none)",
+)
+VIT_L14 = Source(
+    "clip-vit-large-patch14",
+    "clip-vit-large-patch14",
+    folder_command("openai/clip-vit-large-patch14", "clip-vit-large-patch14"),
+    "MIT (the code's; the model card states none)",
+    "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+)
 
 
 class Clip:
@@ -28,6 +44,21 @@ class Clip:
         """Embeddings of uint8 (H, W, 3) RGB frames: float32 (n, d), rows of length 1."""
         tower, pictures = self._vision
         return unit(pictures.run(frames, lambda pixels: tower(pixel_values=pixels).image_embeds))
+
+    def features(self, frames: np.ndarray, prepare: Callable[[np.ndarray, int], Any]) -> np.ndarray:
+        """Embeddings of uint8 (T, H, W, 3) frames under a benchmark's own preprocessing: float32 (T, d), not normalised.
+
+        prepare: frames and the side that the tower looks at -> float32 (T, 3, side, side). The folder's own is not used.
+        """
+        tower = self._vision[0]
+        side = int(tower.config.image_size)
+        return in_passes(
+            frames,
+            self.batch,
+            self.device,
+            lambda part: prepare(part, side),
+            lambda pixels: tower(pixel_values=pixels).image_embeds,
+        )
 
     def texts(self, sentences: list[str]) -> np.ndarray:
         """Embeddings of sentences, cut at the model's length: float32 (n, d), rows of length 1."""
@@ -72,3 +103,9 @@ class Clip:
 def pooled(rows: np.ndarray) -> np.ndarray:
     """One embedding for a clip: the mean of its frames' unit rows (n, d), of length 1 again, float32 (d,)."""
     return unit(rows.mean(axis=0, dtype=np.float64)[None])[0]
+
+
+@lru_cache(maxsize=2)
+def shared_clip(folder: Path, device: str, batch: int) -> Clip:
+    """One network for all judges of a process that look through the same CLIP."""
+    return Clip(folder, device, batch)

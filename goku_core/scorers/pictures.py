@@ -6,9 +6,9 @@ with black: then a frame's numbers do not depend on which clips were scored toge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,17 +37,28 @@ class Pictures:
 
     def run(self, frames: list[np.ndarray], network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         """Rows of ``network`` for the frames, float32 (n, ...), n at least 1."""
-        import torch
+        return in_passes(frames, self._batch, self._device, self.prepare, network)
 
-        rows: list[np.ndarray] = []
-        with torch.inference_mode():
-            for start in range(0, len(frames), self._batch):
-                pixels = self.prepare(frames[start : start + self._batch])
-                count = len(pixels)
-                if count < self._batch:
-                    pixels = torch.cat([pixels, pixels.new_zeros(self._batch - count, *pixels.shape[1:])])
-                rows.append(network(pixels.to(self._device))[:count].float().cpu().numpy())
-        return np.concatenate(rows)
+
+def in_passes(
+    frames: Sequence[np.ndarray] | np.ndarray,
+    batch: int,
+    device: str,
+    prepare: Callable[[Any], torch.Tensor],
+    network: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """Rows of ``network`` for at least one frame, float32 (n, ...). prepare: some frames to float32 (n, 3, h, w)."""
+    import torch
+
+    rows: list[np.ndarray] = []
+    with torch.inference_mode():
+        for start in range(0, len(frames), batch):
+            pixels = prepare(frames[start : start + batch])
+            count = len(pixels)
+            if count < batch:
+                pixels = torch.cat([pixels, pixels.new_zeros(batch - count, *pixels.shape[1:])])
+            rows.append(network(pixels.to(device))[:count].float().cpu().numpy())
+    return np.concatenate(rows)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

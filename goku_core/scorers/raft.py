@@ -2,7 +2,7 @@
 
 Our own code, torch only. Its tensors carry the names of torchvision's raft_large and raft_small, whose published
 weights load into it as they are (torchvision itself cannot be imported beside a CPU build of torch, and is 8 MB of
-which this is one file).
+which this is one file). The authors' own files are renamed when read (`raft_names`).
 
 Shapes: B pairs, H W pixels, h w = H/8, W/8 cells, D channels of a feature, r radius, L levels.
 """
@@ -17,7 +17,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.raft_names import is_authors, torchvisions
+from goku_core.scorers.sources import Source
 from goku_core.scorers.weights import read_tensors
+
+THINGS = Source(
+    "raft-things (torchvision's C_T_V1)",
+    "raft_large_C_T_V1-22a6c259.pth",
+    "curl -L -o weights/raft_large_C_T_V1-22a6c259.pth "
+    "https://download.pytorch.org/models/raft_large_C_T_V1-22a6c259.pth",
+    "BSD-3-Clause",
+)
+"""The authors' raft-things as torchvision ported it."""
+AUTHORS_THINGS = Source(
+    "raft-things",
+    "raft-things.pth",
+    "hf download ddrfan/RAFT raft-things.pth --local-dir weights",
+    "BSD-3-Clause",
+    "fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+)
+"""The authors' file, from a mirror: they publish it within an archive (models.zip)."""
 
 CELL = 8  # px per cell: three halvings
 LEVELS = 4
@@ -288,15 +307,20 @@ def _places(pairs: int, rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def load_raft(file: Path, device: str = "cpu") -> Raft:
-    """The network of a published file, large or small as its tensors say. Raises GokuError where they fit neither."""
+    """The network of a published file, torchvision's or the authors', large or small as its tensors say.
+
+    Raises GokuError where they fit neither.
+    """
     tensors = read_tensors(file)
+    if is_authors(list(tensors)):
+        tensors = torchvisions(tensors)
     size = LARGE if any(name.startswith("mask_predictor.") for name in tensors) else SMALL
     network = Raft(size)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise GokuError(
-            f"{file} does not hold torchvision's raft_large or raft_small ({str(error).splitlines()[1].strip()[:200]}). "
-            "The authors' own raft-things.pth has other names; see docs/weights.md"
+            f"{file} does not hold raft_large or raft_small of torchvision, nor the authors' raft-things.pth or its kin "
+            f"({str(error).splitlines()[1].strip()[:200]}). See docs/weights.md"
         ) from error
     return network.eval().requires_grad_(False).to(device)

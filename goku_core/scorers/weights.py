@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     import torch
 
 _KINDS = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.safetensors", "README.md"))
-_FOLDER = f"hf download {{hub}} {_KINDS} --local-dir weights/{{place}}"
+
+
+def folder_command(hub: str, place: str) -> str:
+    """The command that fetches a model of the hub to weights/place, without its pickled files."""
+    return f"hf download {hub} {_KINDS} --local-dir weights/{place}"
+
+
 # What each scorer was written for. Another model of the same kind is welcome; the messages name these.
 SOURCES = {
-    "clip": _FOLDER.format(hub="openai/clip-vit-large-patch14", place="clip-vit-large-patch14"),
+    "clip": folder_command("openai/clip-vit-large-patch14", "clip-vit-large-patch14"),
     "aesthetic": "curl -L -o weights/sac+logos+ava1-l14-linearMSE.pth https://github.com/christophschuhmann/"
     "improved-aesthetic-predictor/raw/main/sac%2Blogos%2Bava1-l14-linearMSE.pth",
-    "nsfw": _FOLDER.format(hub="Falconsai/nsfw_image_detection", place="nsfw_image_detection"),
-    "watermark": _FOLDER.format(hub="prithivMLmods/Watermark-Detection-SigLIP2", place="watermark-siglip2"),
+    "nsfw": folder_command("Falconsai/nsfw_image_detection", "nsfw_image_detection"),
+    "watermark": folder_command("prithivMLmods/Watermark-Detection-SigLIP2", "watermark-siglip2"),
     "raft": "curl -L -o weights/raft_large_C_T_SKHT_V2-ff5fadd5.pth "
     "https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-    "dinov2": _FOLDER.format(hub="facebook/dinov2-base", place="dinov2-base"),
+    "dinov2": folder_command("facebook/dinov2-base", "dinov2-base"),
 }
 FILES = {"aesthetic", "raft"}  # the others are folders
 _FILE_KINDS = (".safetensors", ".pth", ".pt")

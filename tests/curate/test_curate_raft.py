@@ -143,7 +143,7 @@ def test_file_is_read_as_large_or_small(tmp_path, suffix) -> None:
     large = load_raft(random_raft(tmp_path / f"large{suffix}", large=True))
     assert large.size is LARGE and not large.training
     torch.save({"module.fnet.conv1.weight": torch.zeros(1)}, tmp_path / "things.pth")
-    with pytest.raises(GokuError, match=r"raft_large or raft_small.*other names"):
+    with pytest.raises(GokuError, match=r"raft_large or raft_small.*docs/weights.md"):
         load_raft(tmp_path / "things.pth")
 
 

@@ -18,7 +18,15 @@ import numpy as np
 from goku_core.evaluate.manifest import Sample
 from goku_core.pipeline.errors import GokuError
 
-JUDGES: dict[str, str] = {}
+JUDGES: dict[str, str] = {
+    "static_filter": "goku_core.evaluate.judges.vbench.static_filter:make",
+    "subject_consistency": "goku_core.evaluate.judges.vbench.subject_consistency:make",
+    "background_consistency": "goku_core.evaluate.judges.vbench.background_consistency:make",
+    "dynamic_degree": "goku_core.evaluate.judges.vbench.dynamic_degree:make",
+    "aesthetic_quality": "goku_core.evaluate.judges.vbench.aesthetic_quality:make",
+    "imaging_quality": "goku_core.evaluate.judges.vbench.imaging_quality:make",
+    "appearance_style": "goku_core.evaluate.judges.vbench.appearance_style:make",
+}
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
 
 

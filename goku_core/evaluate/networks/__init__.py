@@ -1,0 +1,1 @@
+"""Networks of judges, ported: plain PyTorch whose tensors carry the names of the published checkpoints."""
