@@ -51,7 +51,7 @@ def test_scaling_looks_at_the_nearest_pixels_only_however_much_it_shrinks(mode) 
     assert torch.equal(small, F.interpolate(pixels, (22, 39), mode=mode, align_corners=False, antialias=False))
     for row, column in [(0, 0), (21, 38), (7, 20), (13, 1)]:
         expected = [resampled(plane.numpy(), (22, 39), row, column, mode) for plane in pixels[0].double()]
-        assert small[0, :, row, column].numpy() == pytest.approx(expected, abs=2e-3)
+        assert small[0, :, row, column].numpy() == pytest.approx(expected, abs=1e-2)  # of 255
     if mode == "bicubic":
         assert small.min() < 0 or small.max() > 255  # nothing is clamped on the way
 
@@ -105,7 +105,10 @@ def test_clip_of_appearance_style_sees_what_transformers_and_pil_make(tmp_path) 
     picture = Image.fromarray(frames[1]).resize((56, SIDE), Image.Resampling.BICUBIC).crop((12, 0, 12 + SIDE, SIDE))
     expected = (np.asarray(picture) / 255.0 - CLIP_MEAN) / CLIP_STD
     assert pixels[1].permute(1, 2, 0).numpy() == pytest.approx(expected, abs=1e-5)
-    assert (pixels - clip_pixels(frames, SIDE)).abs().max() > 0.05  # the two paths of VBench are not one
+    noise = np.random.default_rng(0).integers(0, 256, (1, 90, 160, 3), dtype=np.uint8)
+    assert (
+        clip_pixels(noise, SIDE).std() > 1.5 * clip_pixels_of_pictures(noise, SIDE).std()
+    )  # VBench's two paths are two
 
 
 def test_clip_of_a_benchmark_takes_the_benchmarks_pixels(tmp_path) -> None:

@@ -193,7 +193,9 @@ def test_networks_that_see_nothing_fail_their_check(tmp_path, weights) -> None:
 
 def test_eyes_that_tell_pictures_apart_pass(tmp_path) -> None:
     """Random weights, turned the right way round: what differs must be called different."""
-    torch.save(random_dino().state_dict(), tmp_path / "dino_vitbase16_pretrain.pth")
+    dino = random_dino().state_dict()
+    dino |= {name: torch.zeros_like(dino[name]) for name in ("cls_token", "pos_embed")}  # nothing but the picture
+    torch.save(dino, tmp_path / "dino_vitbase16_pretrain.pth")
     judge_named("subject_consistency", Bench(weights=tmp_path)).check()
     tensors = random_musiq()
     torch.save(tensors, tmp_path / "musiq_spaq_ckpt-358bb6af.pth")

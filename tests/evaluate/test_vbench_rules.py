@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -15,8 +14,7 @@ from goku_core.evaluate.judges.vbench.consistency import consistency
 from goku_core.evaluate.judges.vbench.dynamic_degree import moves, needed, stride, threshold
 from goku_core.evaluate.judges.vbench.flow import _fill, _fill_to, fastest
 from goku_core.evaluate.judges.vbench.protocol import stamp
-from goku_core.evaluate.judges.vbench.static_filter import allowed, kept, stands_still
-from goku_core.evaluate.records import Record
+from goku_core.evaluate.judges.vbench.static_filter import allowed, stands_still
 
 
 def test_consistency_is_the_mean_of_two_cosines_floored_at_zero() -> None:
@@ -110,20 +108,6 @@ def test_what_stands_still() -> None:
     assert not stands_still([9.0, 9.0, 9.0, *quiet], [0.0, 0.0], 3.0, 2)
     for ends in ([12.1, 0.0], [0.0, 12.1]):
         assert not stands_still([0.0, *quiet], ends, 3.0, 2)
-
-
-def record(sample_id: str, still: bool, dimension: str = "static_filter") -> Record:
-    told = json.dumps({})
-    return Record(sample_id, "vbench", dimension, "", "p", 0, "static_filter-0", "", float(still), 1, still, "", told)
-
-
-def test_the_first_five_still_ones_of_a_prompt_are_kept() -> None:
-    records = [record(f"vbench-00001-{k}", k % 3 == 0) for k in reversed(range(25))]
-    records += [record(f"vbench-00002-{k}", k in (4, 11)) for k in range(25)]
-    records += [record(f"vbench-00003-{k}", False) for k in range(25)]
-    found, short = kept(records)
-    assert found == {f"vbench-00001-{k}" for k in (0, 3, 6, 9, 12)} | {"vbench-00002-4", "vbench-00002-11"}
-    assert short == {"vbench-00002": 3, "vbench-00003": 5}
 
 
 @pytest.mark.parametrize("height, width", [(480, 854), (720, 1280), (63, 121)])

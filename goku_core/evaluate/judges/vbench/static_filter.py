@@ -1,13 +1,13 @@
 """Which clips stand still enough for temporal flickering to be judged on them: VBench's static filter (static_filter.py).
 
-Of 25 clips of a prompt the first five that stand still count. A prompt with fewer is judged on those it has; the official
-code says so in a log, `kept` says it to its caller. With four frames or fewer the allowed number is 0, and a clip must then
-return to where it began exactly: as in the official code, whose clips are longer.
+Of 25 clips of a prompt the first five that stand still count; the benchmark's aggregation takes them. With four frames or
+fewer the allowed number is 0, and a clip must then return to where it began exactly: as in the official code, whose clips
+are longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,12 +18,10 @@ from goku_core.evaluate.judges.vbench import specimens
 from goku_core.evaluate.judges.vbench.dynamic_degree import threshold
 from goku_core.evaluate.judges.vbench.flow import UPDATES, fastest, flow_between, shared_raft
 from goku_core.evaluate.judges.vbench.protocol import VBenchJudge, rounded
-from goku_core.evaluate.records import Record
 from goku_core.scorers.raft import AUTHORS_THINGS, THINGS
 
 SHARE = 0.02
 LEAST = 3.0  # px, for a short side of 256
-KEPT = 5
 STEP = 12  # px between frames of the moving specimen
 
 
@@ -36,21 +34,6 @@ def stands_still(neighbours: Sequence[float], ends: Sequence[float], least: floa
     """neighbours, ends: speeds of the fastest parts between neighbours, and from first to last frame and back, px."""
     moving = sum(speed > least for speed in neighbours)
     return moving <= pairs and all(speed <= least * pairs * 2 for speed in ends)
-
-
-def kept(records: Iterable[Record], most: int = KEPT) -> tuple[set[str], dict[str, int]]:
-    """From records of this filter: ids of the samples that count, and how many each prompt lacks that has too few of them.
-
-    The first ``most`` that stand still, by number of the sample, of each prompt.
-    """
-    still: dict[str, list[tuple[int, str]]] = {}
-    for record in records:
-        mine = still.setdefault(record.prompt_id, [])
-        if record.dimension == StaticFilter.dimension and record.verdict:
-            mine.append((int(record.sample_id.rsplit("-", 1)[1]), record.sample_id))
-    chosen = {prompt: sorted(samples)[:most] for prompt, samples in still.items()}
-    short = {prompt: most - len(samples) for prompt, samples in sorted(chosen.items()) if len(samples) < most}
-    return {sample for samples in chosen.values() for _, sample in samples}, short
 
 
 class StaticFilter(VBenchJudge):
