@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_judges import TINY_DINO, random_dino
+from tiny_scorers import formula_pair, formula_tensors
 
 from goku_core.evaluate.networks.dino import Dino, load_dino
 from goku_core.pipeline.errors import GokuError
@@ -84,6 +85,18 @@ def test_a_square_picture_gives_what_transformers_gives_on_the_same_folder(tmp_p
     with torch.no_grad():
         expected = theirs(pixel_values=pictures).last_hidden_state[:, 0]
     assert ours(pictures).numpy() == pytest.approx(expected.numpy(), abs=2e-4)
+
+
+def test_features_are_those_of_the_authors_code() -> None:
+    """Made once with facebookresearch/dino's own vision_transformer.py: every 16th number, tensors and picture by formula."""
+    network = Dino(TINY_DINO).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    network.load_state_dict({name: tensor.float() for name, tensor in formula_tensors(shapes).items()})
+    picture = torch.nn.functional.interpolate(formula_pair()[0].float(), (224, 398), mode="bilinear")
+    with torch.no_grad():
+        found = network(picture)[0, ::16]
+    expected = [-0.12572, -0.05899, 0.06811, -0.02046, -0.12813, -0.0529, -0.08706, 0.13772]
+    assert found.tolist() == pytest.approx(expected, abs=2e-5)
 
 
 def test_pixels_beyond_the_last_whole_patch_are_not_seen() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_judges import BLOCK, TINY_MUSIQ, musiq_shapes, random_musiq
+from tiny_scorers import formula_pair, formula_tensors
 from torch.nn import functional as F
 
 from goku_core.evaluate.networks.musiq import Musiq, hashed_places, load_musiq, multiscale_patches
@@ -123,6 +124,16 @@ def test_the_network_is_the_one_written_out() -> None:
     expected = as_its_authors_have_it(tensors, picture)
     assert float(network.double()(picture.double())) == pytest.approx(expected, abs=1e-9)
     assert float(random_network()(picture)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_scores_are_those_of_the_code_that_vbench_runs() -> None:
+    """Made once with IQA-PyTorch's own musiq_arch.py, tensors and pictures by formula."""
+    network = Musiq(TINY_MUSIQ).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    network.load_state_dict({name: tensor.float() for name, tensor in formula_tensors(shapes).items()})
+    with torch.no_grad():
+        found = [network((picture.float() + 1) / 2).item() for picture in formula_pair()]
+    assert found == pytest.approx([-0.030435, -0.028834], abs=1e-5)
 
 
 def test_pictures_of_one_pass_stay_apart() -> None:

@@ -53,6 +53,7 @@ def test_every_judge_says_what_it_needs_before_it_loads_anything(tmp_path, weigh
         assert there.name == name and there.dimensions == {f"vbench/{name}"} and there.missing() == ""
         told = not_there.missing()
         assert str(tmp_path) in told and ("hf download" in told or "curl -L" in told) and "\n" not in told
+        assert all(choice[0].get in told for choice in not_there.sources)
         with pytest.raises(GokuError, match="weights are missing"):
             not_there.judge([seen(clip(), (name,))])
 

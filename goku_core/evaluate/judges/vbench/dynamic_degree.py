@@ -101,7 +101,7 @@ class DynamicDegree(VBenchJudge):
         least = threshold(specimens.HEIGHT, specimens.WIDTH)
         self._require(still[0] < least / 4, f"two equal frames are {still[0]:.2f} px apart")
         self._require(
-            abs(passing[0] - STEP) < STEP / 3,
+            STEP / 2 < passing[0] < 2 * STEP,
             f"the fastest parts of a picture that moves by {STEP} px move {passing[0]:.2f} px",
         )
 

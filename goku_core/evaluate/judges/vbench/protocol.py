@@ -45,10 +45,9 @@ class VBenchJudge(ABC):
         return stamp(self.name, self.revision, facts)
 
     def missing(self) -> str:
-        for choice in self.sources:
-            if all(lacks(source, self.bench.weights) for source in choice):
-                return lacks(choice[0], self.bench.weights)
-        return ""
+        folder = self.bench.weights
+        wanting = (choice[0] for choice in self.sources if all(lacks(source, folder) for source in choice))
+        return "; ".join(lacks(source, folder) for source in wanting)
 
     def weights(self, number: int = 0) -> Path:
         """Path of the weights of one of `sources`. GokuError saying how to get them; the licence is said at the first use."""
