@@ -1,8 +1,9 @@
 """Is it drawn in the style that was asked for: cosine of every frame to the style's words (vbench/appearance_style.py).
 
-The official code divides CLIP's logit by 100, which is the factor CLIP's training ended at: what is left is the cosine. Under
-several GPUs it takes the last frame of each clip for the clip; the scores by frame are in the evidence, so that aggregation
-can do the same in "official" mode. Frames are resized as pictures of PIL here, as tensors for background consistency.
+The official code divides CLIP's logit by 100, which is the factor CLIP's training ended at: what is left is the cosine. Its
+mean over frames is the one-GPU result and ours in both modes; under several GPUs it takes the last frame of each clip for the
+clip (trap 2), which can be recomputed from the scores by frame in the evidence. Frames are resized as pictures of PIL
+here, as tensors for background consistency.
 """
 
 from __future__ import annotations
