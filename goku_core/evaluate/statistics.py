@@ -6,39 +6,77 @@ treating them as independent halves the interval (reference: with 4 pictures a p
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import TypeVar
 
 import numpy as np
 
 LEVEL = 0.95
 Item = TypeVar("Item")
+Values = Mapping[str, tuple[float, float]]
+"""prompt id -> (sum of its weighted scores, sum of its weights): a line of a table is the ratio of the totals."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A share with its 95 % interval. All in 0..1."""
+    """A number with its 95 % interval; None where it has none (one distance between two whole sets)."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
-    def rounded(self) -> dict[str, float]:
-        return {"score": round(self.value, 6), "low": round(self.low, 6), "high": round(self.high, 6)}
+    def rounded(self) -> dict[str, float | None]:
+        low, high = (None if bound is None else round(bound, 6) for bound in (self.low, self.high))
+        return {"score": round(self.value, 6), "low": low, "high": high}
 
 
 def task_shares(by_prompt: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, float]:
     """{task: {prompt: verdicts of its pictures}} -> share of correct PICTURES by task (GenEval's definition)."""
     return {
-        task: float(np.mean([value for values in prompts.values() for value in values]))
+        task: fsum(value for values in prompts.values() for value in values) / sum(map(len, prompts.values()))
         for task, prompts in by_prompt.items()
     }
 
 
 def overall(shares: Mapping[str, float]) -> float:
     """Unweighted mean over the tasks (GenEval: so a prompt of a small task weighs more)."""
-    return float(np.mean(list(shares.values())))
+    return fsum(shares.values()) / len(shares)
+
+
+def weighted_mean(values: Values) -> float:
+    """The mean over all prompts, by weight; correctly rounded, so the same in any order. nan where nothing weighs."""
+    weight = fsum(weight for _, weight in values.values())
+    return fsum(top for top, _ in values.values()) / weight if weight else float("nan")
+
+
+def resampled(
+    lines: Mapping[str, Values], strata: Mapping[str, str], resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Each line's mean in every resample, (resamples,): prompts are drawn with replacement within their stratum.
+
+    All lines see the same drawn prompts, so that what is made of several lines (a total of dimensions that share their
+    prompts, a difference of two models) has the right spread. strata: prompt id -> name of its stratum. The draws
+    depend on (seed, stratum, its number of prompts) alone: another task more or less moves no interval.
+    """
+    above = {name: np.zeros(resamples) for name in sorted(lines)}
+    below = {name: np.zeros(resamples) for name in sorted(lines)}
+    groups: dict[str, list[str]] = {}
+    for prompt in sorted(strata):
+        groups.setdefault(strata[prompt], []).append(prompt)
+    for stratum in sorted(groups):
+        prompts = groups[stratum]
+        word = int.from_bytes(hashlib.blake2b(stratum.encode(), digest_size=8).digest(), "big")
+        pick = np.random.default_rng([seed, word]).integers(0, len(prompts), size=(resamples, len(prompts)))
+        for name in above:
+            cells = np.array([lines[name].get(prompt, (0.0, 0.0)) for prompt in prompts])
+            if cells.any():
+                above[name] += cells[:, 0][pick].sum(axis=1)
+                below[name] += cells[:, 1][pick].sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: above[name] / below[name] for name in above}
 
 
 def bootstrap(
@@ -60,13 +98,13 @@ def bootstrap(
         pick = rng.integers(0, len(sums), size=(resamples, len(sums)))
         values = sums[pick].sum(axis=1) / counts[pick].sum(axis=1)
         drawn.append(values)
-        low, high = _percentiles(values)
+        low, high = percentiles(values)
         agreed = shares[task] in (0.0, 1.0)
         wilson_low, wilson_high = wilson(shares[task], len(sums) if agreed else int(counts.sum()))
         low, high = min(low, wilson_low), max(high, wilson_high)
         scores[task] = Score(shares[task], min(low, shares[task]), max(high, shares[task]))
     mean = overall(shares)
-    low, high = _percentiles(np.mean(drawn, axis=0))
+    low, high = percentiles(np.mean(drawn, axis=0))
     floor_low, floor_high = _independent(shares, by_prompt)
     return scores, Score(mean, min(low, floor_low, mean), max(high, floor_high, mean))
 
@@ -76,7 +114,7 @@ def mean_interval(values: Sequence[float], resamples: int, seed: int) -> Score:
     data = np.asarray(values, dtype=float)
     rng = np.random.default_rng(seed)
     means = data[rng.integers(0, len(data), size=(resamples, len(data)))].mean(axis=1)
-    low, high = _percentiles(means)
+    low, high = percentiles(means)
     if data.mean() in (0.0, 1.0):
         wilson_low, wilson_high = wilson(float(data.mean()), len(data))
         low, high = min(low, wilson_low), max(high, wilson_high)
@@ -113,6 +151,7 @@ def shuffled_chance(items: Sequence[Item], agrees: Callable[[Item, Item], bool])
     return hits / (len(items) * (len(items) - 1))
 
 
-def _percentiles(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of resamples; those without a value (nan) are left out."""
+    low, high = np.quantile(values[~np.isnan(values)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
