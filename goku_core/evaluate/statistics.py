@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import TypeVar
 
@@ -138,6 +138,120 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second minus first on one line, on the same prompts.
+
+    low, high   95 % interval of the paired bootstrap
+    p           two-sided, from the bootstrap: how far 0 lies in the tail of the differences, at least 1 / (resamples + 1)
+    adjusted    p after Holm's correction for all lines that were compared together
+    detectable  smallest true difference seen at 80 % power with these prompts (two-sided, 5 %); None where no two
+                prompts differ differently, so that their spread says nothing
+    """
+
+    name: str
+    first: float
+    second: float
+    value: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    detectable: float | None
+    prompts: int
+
+    @property
+    def finding(self) -> bool:
+        """The interval of the difference does not hold 0."""
+        return not self.low <= 0 <= self.high
+
+    def words(self, compared: int = 1) -> str:
+        """What may be said of it. compared: number of lines in the comparison."""
+        span = f"{self.value:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}"
+        if not self.finding:
+            if self.detectable is None:
+                return f"not a finding: {span}; the prompts do not differ in it, so nothing is known of smaller differences"
+            return (
+                f"not a finding: {span} holds 0; with these {self.prompts} prompts a true difference below "
+                f"{self.detectable:.4f} is missed more often than one time in five"
+            )
+        if self.adjusted > 1 - LEVEL:
+            return (
+                f"a finding on its own ({span}), but not among the {compared} lines compared "
+                f"(p {self.p:.4f}, {self.adjusted:.4f} after Holm)"
+            )
+        return f"a finding: {span} (p {self.adjusted:.4f} after Holm over {compared} lines)"
+
+
+def differences(
+    first: tuple[Mapping[str, float], Mapping[str, np.ndarray]],
+    second: tuple[Mapping[str, float], Mapping[str, np.ndarray]],
+    prompts: Mapping[str, int],
+) -> list[Difference]:
+    """Paired differences of all lines of `prompts` (line -> number of its prompts), Holm-adjusted together.
+
+    Each side is (line -> score, line -> score in every resample); the resamples of both have drawn the same prompts.
+    """
+    found = []
+    for name in prompts:
+        drawn = second[1][name] - first[1][name]
+        drawn = drawn[~np.isnan(drawn)]
+        value = second[0][name] - first[0][name]
+        low, high = percentiles(drawn)
+        spread = float(np.std(drawn, ddof=1))
+        found.append(
+            Difference(
+                name,
+                first[0][name],
+                second[0][name],
+                value,
+                min(low, value),
+                max(high, value),
+                tail(drawn),
+                1.0,
+                detectable(spread, 1) if spread > 1e-12 else None,
+                prompts[name],
+            )
+        )
+    return [replace(d, adjusted=p) for d, p in zip(found, holm([d.p for d in found]), strict=True)]
+
+
+def tail(drawn: np.ndarray) -> float:
+    """Two-sided p of "no difference" from resampled differences: twice the smaller share on the far side of 0.
+
+    The observed sample counts as one more resample, so that p is never 0.
+    """
+    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn)))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: the smallest p times the number of lines, the next times one less, never falling."""
+    adjusted = [1.0] * len(ps)
+    running = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted[place] = running
+    return adjusted
+
+
+TWO_SIDED, POWER = 1.959964, 0.841621
+"""Normal quantiles of 97.5 % and of 80 %."""
+
+
+def detectable(spread: float, prompts: int) -> float:
+    """Smallest true difference that is seen with 80 % power (two-sided, 5 %) on so many prompts.
+
+    spread: standard deviation of one prompt's paired difference, in the unit of the score.
+    """
+    return (TWO_SIDED + POWER) * spread / float(np.sqrt(prompts))
+
+
+def prompts_needed(spread: float, difference: float) -> int:
+    """Prompts with which a true difference is seen with 80 % power: the planning side of `detectable`."""
+    return int(np.ceil(((TWO_SIDED + POWER) * spread / difference) ** 2))
 
 
 def shuffled_chance(items: Sequence[Item], agrees: Callable[[Item, Item], bool]) -> float:

@@ -67,12 +67,12 @@ def by_prompt(
     """A benchmark whose lines are means over prompts. Its prompt files are read by the room `suites`."""
     from goku_core.evaluate.benchmarks.tally import table
 
-    def aggregate(
-        records: Sequence[Record], samples: Sequence[Sample], mode: Mode, resamples: int, seed: int
-    ) -> Table:
+    def aggregate(records: Sequence[Record], samples: Sequence[Sample], mode: Mode, resamples: int, seed: int) -> Table:
         return table(tally(records, samples, known_mode(name, mode, modes)), resamples, seed)
 
-    return Benchmark(name, media, from_suite(name, "per_prompt"), modes, from_suite(name, "load"), aggregate, licence, tally)
+    return Benchmark(
+        name, media, from_suite(name, "per_prompt"), modes, from_suite(name, "load"), aggregate, licence, tally
+    )
 
 
 def known_mode(name: str, mode: Mode, modes: tuple[Mode, ...]) -> Mode:

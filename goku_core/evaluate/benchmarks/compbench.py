@@ -1,13 +1,14 @@
 """T2I-CompBench (arXiv 2307.06350; `*_eval/` at 1b70949): eight categories of 300 prompts with ten pictures each.
 
-A category is the mean over all its pictures. A picture has one score, but of a complex prompt the mean of the scorers that
-its kind asks for (`3_in_1_eval/3_in_1.py`): attributes with relations, attributes with actions, or all three. Which these
-are stands in the plan as the prompt's dimensions. The benchmark publishes no total, and none is made up here.
+A category is the mean over all its pictures. A picture of a complex prompt has the mean of the scorers that the prompt's
+kind asks for (`3_in_1_eval/3_in_1.py`): attributes with relations, attributes with actions, or all three; a record
+"complex" is that mean made elsewhere. The benchmark publishes no total, and none is made up here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
@@ -28,15 +29,20 @@ NEEDS = {
     "complex": "BLIP-VQA, UniDet RS200 and CLIP ViT-B/32",
 }
 CATEGORIES = tuple(NEEDS)
+SCORERS = {"complex_attribute": "BLIP-VQA", "complex_spatial": "UniDet RS200", "complex_action": "CLIP ViT-B/32"}
+KINDS = {
+    "spatial": ("complex_attribute", "complex_spatial"),
+    "action": ("complex_attribute", "complex_action"),
+    "spatialaction": ("complex_attribute", "complex_spatial", "complex_action"),
+}
+"""kind of a complex prompt (`metadata["kind"]`) -> the dimensions whose mean is its 3-in-1 score."""
 PER_PROMPT = 10
 
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the eight categories, named as the official prompt files."""
-    needs = {
-        dimension: NEEDS.get(dimension, NEEDS.get(s.task, dimension)) for s in samples for dimension in s.prompt.dimensions
-    }
-    covered = cover("compbench", records, samples, mode, needs, line=lambda sample, dimension: sample.task)
+    samples = by_scorer(records, samples)
+    covered = cover("compbench", records, samples, mode, NEEDS | SCORERS, line=lambda sample, dimension: sample.task)
     parts = [
         part(name, covered[name], by_picture(covered[name])) if name in covered else unplanned(name)
         for name in CATEGORIES
@@ -53,6 +59,20 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
             "set these scores beside rows of a named series only.",
         ),
     )
+
+
+def by_scorer(records: Sequence[Record], samples: Sequence[Sample]) -> list[Sample]:
+    """Complex samples ask for the scorers of their kind, where there are records of these."""
+    if not any(r.benchmark == "compbench" and r.dimension in SCORERS for r in records):
+        return list(samples)
+
+    def asking(sample: Sample) -> Sample:
+        kind = sample.prompt.metadata.get("kind")
+        if sample.task != "complex" or kind is None:
+            return sample
+        return replace(sample, prompt=replace(sample.prompt, dimensions=KINDS[kind]))
+
+    return [asking(sample) for sample in samples]
 
 
 def by_picture(covered: Covered) -> Values:

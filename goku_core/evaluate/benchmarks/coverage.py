@@ -52,7 +52,8 @@ class Covered:
     def by_count(self) -> Values:
         """Every sample weighs as many frames as it has."""
         return {
-            p: (sum(r.score * r.count for r in rows), sum(r.count for r in rows)) for p, rows in self.by_prompt().items()
+            p: (sum(r.score * r.count for r in rows), sum(r.count for r in rows))
+            for p, rows in self.by_prompt().items()
         }
 
     def by_prompt_mean(self) -> Values:
@@ -73,10 +74,12 @@ def cover(
 
     needs: dimension -> the judge's network in words, for "not evaluated: needs ...".
     once: dimensions that look at all samples of a prompt together and have one record, at its first sample.
-    Raises GokuError for records of samples that are not in the plan, for two records that disagree, and where one
-    dimension was judged by two judges (the one whose fingerprint names `mode` is taken, where just one does).
+    Raises GokuError where nothing is planned, for records of samples that are not in the plan, for two records that
+    disagree, and where a dimension was judged by two judges (but one whose fingerprint alone names `mode` is taken).
     """
     planned = {s.sample_id: s for s in samples if s.benchmark == benchmark}
+    if not planned:
+        raise GokuError(f"{benchmark}: the manifest holds no sample of it.")
     ours = merged(r for r in records if r.benchmark == benchmark)
     strangers = sorted({r.sample_id for r in ours} - set(planned))
     if strangers:

@@ -7,10 +7,11 @@ total = mean over prompts.
 
 Categories: the words before "(" of a question's tuple, and of these what stands before "-".
 
-Modes. official reproduces two defects of the code: the first data row of the file is dropped (ELLA#61), and with it the
-whole prompt where a question of it has the dropped one for a parent; and categories are made of the answers of the LAST
+Modes. official reproduces three defects of the code: the first data row of the file is dropped (ELLA#61; the plan marks its
+prompt `first_of_file`); a prompt with a question whose parent is no question of it is left out; and categories are made of the answers of the LAST
 tile, BEFORE the parent rule (ELLA#60), which is why the published totals lie 3 to 8 points below the mean of their
-categories. corrected: no row is dropped, and categories are over all tiles after the parent rule (`before_rule`: all tiles
+categories. corrected: no row is dropped, a missing parent
+is no parent, and categories are over all tiles after the parent rule (`before_rule`: all tiles
 before it; `official`: as the official code has it).
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any
 
@@ -37,17 +38,17 @@ NEEDS = {"dpg": "mPLUG VQA (large, COCO)"}
 
 @dataclass(frozen=True)
 class Question:
-    """One row of `dpg_bench.csv`. number: its proposition id. parents: theirs; 0 means none."""
+    """One row of `dpg_bench.csv`. number: its proposition id; parents: theirs, 0 for none; about: the column `tuple`."""
 
     number: int
     parents: tuple[int, ...]
-    tuple: str
+    about: str
     text: str
 
     @property
     def category(self) -> str:
         """Level 2, "entity - whole"."""
-        return self.tuple.split("(")[0].strip()
+        return self.about.split("(")[0].strip()
 
     @property
     def group(self) -> str:
@@ -56,7 +57,10 @@ class Question:
 
 
 def questions_of(metadata: Mapping[str, Any]) -> list[Question]:
-    """The questions of a prompt in the order of the file. Raises GokuError where the plan has none."""
+    """The questions of a prompt, [{id, question, dependency, tuple, ...}] in the order of the file.
+
+    Raises GokuError where the plan has none.
+    """
     rows = metadata.get("questions")
     if not rows:
         raise GokuError(
@@ -65,19 +69,13 @@ def questions_of(metadata: Mapping[str, Any]) -> list[Question]:
         )
     return [
         Question(
-            int(row["proposition_id"]),
-            _numbers(row["dependency"]),
+            int(row["id"]),
+            (*map(int, row["dependency"]), *map(int, row.get("missing_parents", ()))),
             str(row["tuple"]),
-            str(row["question_natural_language"]),
+            str(row["question"]),
         )
         for row in rows
     ]
-
-
-def _numbers(dependency: Any) -> tuple[int, ...]:
-    """Parents as the file has them ("1, 2"), or as a list."""
-    listed = str(dependency).split(",") if isinstance(dependency, str | int) else dependency
-    return tuple(int(number) for number in listed)
 
 
 def propagated(questions: Sequence[Question], answers: Mapping[int, str]) -> dict[int, float]:
@@ -98,7 +96,7 @@ def right(questions: Sequence[Question], answers: Mapping[int, str]) -> dict[int
 
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
-    """Lines: overall, then the categories of level 1 and 2, where the records hold the answers."""
+    """Lines: overall, then the categories "L1 entity", "L2 entity - whole", ..., where the records hold the answers."""
     covered = cover("dpg", records, samples, mode, NEEDS)["dpg"]
     prompts = {s.prompt.prompt_id: s.prompt for s in samples if s.benchmark == "dpg"}
     tiles = {row.sample_id: _Tile.of(row, prompts[row.prompt_id].metadata, mode) for row in covered.rows}
@@ -113,7 +111,7 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
         "rule. corrected: nothing is dropped, and categories are of all tiles after it."
     ]
     if dropped:
-        notes.append(f"Left out as by the official code, which fails on the dropped row: {', '.join(dropped)}.")
+        notes.append(f"Left out as by the official code, which fails on a missing parent: {', '.join(dropped)}.")
     complete = all(tile.answered for tile in tiles.values())
     if not complete:
         notes.append("No categories: these records hold the scores of the tiles, not their answers.")
@@ -152,9 +150,9 @@ class _Tile:
             questions = questions[1:]
         known = {question.number for question in questions}
         if not questions or any(p not in known for q in questions for p in q.parents if p != 0):
-            if mode == "official" and metadata.get("first_of_file"):
+            if mode == "official":  # its code fails on the missing parent, prints so and goes on with the next prompt
                 return _Tile(0.0, dropped=True)
-            raise GokuError(f"dpg: {row.prompt_id} has a question whose parent is no question of it.")
+            questions = [replace(q, parents=tuple(p for p in q.parents if p in known)) for q in questions]
         unanswered = sorted(known - set(answers))
         if unanswered:
             raise GokuError(f"dpg: {row.sample_id} has no answer to question {unanswered[0]}. Judge it again.")
@@ -169,15 +167,20 @@ class _Tile:
 def _categories(covered: Covered, scored: Mapping[str, list[tuple[Record, _Tile]]], mode: Mode) -> list[Part]:
     """Level 1 then level 2, each in the order of the alphabet."""
     ways = {
-        "official": _pooled({p: rows[-1:] for p, rows in scored.items()}, after=False),
+        "official": _pooled({p: [max(rows, key=_number)] for p, rows in scored.items()}, after=False),
         "before_rule": _pooled(scored, after=False),
         "corrected": _pooled(scored, after=True),
     }
     found = []
-    for name in sorted(ways["corrected"], key=lambda name: (name[0], name[1])):
-        others = {way: weighted_mean(lines[name]) for way, lines in ways.items() if way != mode}
-        found.append(part(name[1], covered, ways[mode][name], **others))
+    for level, category in sorted(ways["corrected"]):
+        values = {way: lines[level, category] for way, lines in ways.items()}
+        others = {way: weighted_mean(line) for way, line in values.items() if way != mode}
+        found.append(part(f"L{level} {category}", covered, values[mode], **others))
     return found
+
+
+def _number(tile: tuple[Record, _Tile]) -> int:
+    return int(tile[0].sample_id.rsplit("-", 1)[1])
 
 
 def _pooled(scored: Mapping[str, list[tuple[Record, _Tile]]], after: bool) -> dict[tuple[int, str], Values]:
@@ -190,7 +193,7 @@ def _pooled(scored: Mapping[str, list[tuple[Record, _Tile]]], after: bool) -> di
                     line = found.setdefault(key, {})
                     above, below = line.get(prompt, (0.0, 0.0))
                     line[prompt] = above + score, below + 1
-    return {key: dict(line) for key, line in found.items()}
+    return dict(found)
 
 
 DPG = by_prompt(

@@ -41,7 +41,11 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
     return Tally(
         "geneval",
         mode,
-        (*tasks, part("correct_images", whole, whole.by_sample(), True), part("correct_prompts", whole, any_right, True)),
+        (
+            *tasks,
+            part("correct_images", whole, whole.by_sample(), True),
+            part("correct_prompts", whole, any_right, True),
+        ),
         (Combined("total", tuple(TASKS), mean_of(tuple(TASKS))),),
         strata_of("geneval", samples),
         notes(samples),

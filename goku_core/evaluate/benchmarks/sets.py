@@ -26,7 +26,12 @@ Value = float | tuple[float, float, float]
 
 
 def set_table(
-    benchmark: str, values: Mapping[str, Value], have: int, want: int, notes: Sequence[str] = (), mode: Mode = "official"
+    benchmark: str,
+    values: Mapping[str, Value],
+    have: int,
+    want: int,
+    notes: Sequence[str] = (),
+    mode: Mode = "official",
 ) -> Table:
     """The table of set-level numbers. have, want: samples in the generated set, and those planned.
 
@@ -45,9 +50,7 @@ def set_table(
 
 def set_record(benchmark: str, metric: str, value: float, samples: int, judge: str, evidence: str = "{}") -> Record:
     """A set-level number as a record: what `aggregate` of these benchmarks reads."""
-    return Record(
-        f"{benchmark}-set-0", benchmark, metric, "set", "", 0, judge, "", value, samples, None, "", evidence
-    )
+    return Record(f"{benchmark}-set-0", benchmark, metric, "set", "", 0, judge, "", value, samples, None, "", evidence)
 
 
 def _aggregate(
@@ -60,7 +63,9 @@ def _aggregate(
         judges.setdefault(row.dimension, set()).add(row.judge)
     for dimension, names in sorted(judges.items()):
         if len(names) > 1:
-            raise GokuError(f"{benchmark}/{dimension} was judged by {len(names)} judges: {' and '.join(sorted(names))}.")
+            raise GokuError(
+                f"{benchmark}/{dimension} was judged by {len(names)} judges: {' and '.join(sorted(names))}."
+            )
     return set_table(
         benchmark,
         {row.dimension: row.score for row in rows},
@@ -81,13 +86,13 @@ def _line(benchmark: str, name: str, value: Value | None, have: int, want: int) 
 
 
 def _benchmark(name: str, media: str, licence: str) -> Benchmark:
-    def aggregate(
-        records: Sequence[Record], samples: Sequence[Sample], mode: Mode, resamples: int, seed: int
-    ) -> Table:
+    def aggregate(records: Sequence[Record], samples: Sequence[Sample], mode: Mode, resamples: int, seed: int) -> Table:
         return _aggregate(name, records, samples, mode, resamples, seed)
 
     kind = "image" if media == "image" else "video"
-    return Benchmark(name, kind, from_suite(name, "per_prompt"), ("official",), from_suite(name, "load"), aggregate, licence)
+    return Benchmark(
+        name, kind, from_suite(name, "per_prompt"), ("official",), from_suite(name, "load"), aggregate, licence
+    )
 
 
 IMAGENET = _benchmark("imagenet", "image", "ImageNet class names; the pictures under ImageNet's own terms")

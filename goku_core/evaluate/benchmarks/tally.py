@@ -66,9 +66,7 @@ class Tally:
         return combined.lacks or ("without " + ", ".join(without) if without else "")
 
 
-def part(
-    name: str, covered: Covered, values: Values, binary: bool = False, unit: str = "share", **more: float
-) -> Part:
+def part(name: str, covered: Covered, values: Values, binary: bool = False, unit: str = "share", **more: float) -> Part:
     """The line of these records. What was judged and holds nothing to score has no score either."""
     lacks = covered.lacks
     if not lacks and not any(weight for _, weight in values.values()):
@@ -88,9 +86,7 @@ def mean_of(names: Sequence[str]) -> Rule:
 
 def strata_of(benchmark: str, samples: Sequence[Sample]) -> dict[str, str]:
     """Prompts that are scored in the same lines are exchangeable: their task and dimensions name their stratum."""
-    return {
-        s.prompt.prompt_id: "/".join((s.task, *s.prompt.dimensions)) for s in samples if s.benchmark == benchmark
-    }
+    return {s.prompt.prompt_id: "/".join((s.task, *s.prompt.dimensions)) for s in samples if s.benchmark == benchmark}
 
 
 def table(tally: Tally, resamples: int, seed: int) -> Table:

@@ -58,11 +58,18 @@ SEMANTIC = {
 DIMENSIONS = QUALITY | SEMANTIC
 QUALITY_WEIGHT, SEMANTIC_WEIGHT = 4, 1
 BY_FRAME = frozenset(
-    ("subject_consistency", "background_consistency", "object_class", "multiple_objects", "spatial_relationship")
-    + ("scene", "appearance_style")
+    {
+        "subject_consistency",
+        "background_consistency",
+        "object_class",
+        "multiple_objects",
+        "spatial_relationship",
+        "scene",
+        "appearance_style",
+    }
 )
 """Dimensions whose official mean on one GPU is over frames; `Record.count` is their number in a clip."""
-YES_OR_NO = frozenset(("dynamic_degree", "human_action"))
+YES_OR_NO = frozenset({"dynamic_degree", "human_action"})
 PER_PROMPT = 5
 STATIC = "static_filter"
 """Dimension of the static filter's verdicts: of the 25 clips of a temporal_flickering prompt the first five static ones

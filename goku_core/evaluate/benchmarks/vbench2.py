@@ -37,7 +37,7 @@ GROUPS = {
     "Physics": ("Material", "Mechanics", "Multi-View_Consistency", "Thermotics"),
 }
 DIMENSIONS = tuple(dimension for group in GROUPS.values() for dimension in group)
-ONCE = frozenset(("Diversity",))
+ONCE = frozenset({"Diversity"})
 """Judged on the 20 clips of a prompt together: one record, at the prompt's first sample."""
 REFUSED = 0.9
 """Motion_Order_Understanding, official: a larger share of clips without an answer makes the dimension 0."""
@@ -45,7 +45,7 @@ REFUSED = 0.9
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the 18 dimensions, then the five groups."""
-    needs = {dimension: "the official judge of VBench-2.0" for dimension in DIMENSIONS}
+    needs = dict.fromkeys(DIMENSIONS, "the official judge of VBench-2.0")
     covered = cover("vbench2", records, samples, mode, needs, once=ONCE)
     parts = [_part(name, covered[name], mode) if name in covered else unplanned(name) for name in DIMENSIONS]
     refused = {name: sum(not row.count for row in c.rows) for name, c in sorted(covered.items())}
