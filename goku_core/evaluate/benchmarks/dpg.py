@@ -8,11 +8,10 @@ total = mean over prompts.
 Categories: the words before "(" of a question's tuple, and of these what stands before "-".
 
 Modes. official reproduces three defects of the code: the first data row of the file is dropped (ELLA#61; the plan marks its
-prompt `first_of_file`); a prompt with a question whose parent is no question of it is left out; and categories are made of the answers of the LAST
-tile, BEFORE the parent rule (ELLA#60), which is why the published totals lie 3 to 8 points below the mean of their
-categories. corrected: no row is dropped, a missing parent
-is no parent, and categories are over all tiles after the parent rule (`before_rule`: all tiles
-before it; `official`: as the official code has it).
+prompt `first_of_file`); a prompt with a question whose parent is no question of it is left out; and categories are made of
+the answers of the LAST tile, BEFORE the parent rule (ELLA#60), which is why the published totals lie 3 to 8 points below
+the mean of their categories. corrected: no row is dropped, a missing parent is no parent, and categories are over all tiles
+after the parent rule (`before_rule`: all tiles before it; `official`: as the official code has it).
 """
 
 from __future__ import annotations
@@ -141,6 +140,8 @@ class _Tile:
 
     @staticmethod
     def of(row: Record, metadata: Mapping[str, Any], mode: Mode) -> _Tile:
+        if not row.count:
+            return _Tile(0.0, dropped=True)
         said = json.loads(row.evidence).get("answers")
         if said is None:
             return _Tile(row.score)
