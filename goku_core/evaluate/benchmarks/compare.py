@@ -12,7 +12,7 @@ from goku_core.evaluate.benchmarks.benchmark import benchmark_named, known_mode
 from goku_core.evaluate.benchmarks.tally import Tally
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
-from goku_core.evaluate.statistics import Difference, Values, differences, resampled, weighted_mean
+from goku_core.evaluate.statistics import LEVEL, Difference, Values, differences, resampled, weighted_mean
 from goku_core.evaluate.tables import Mode
 from goku_core.pipeline.errors import GokuError
 
@@ -76,7 +76,9 @@ def compare(name: str, first: Side, second: Side, mode: Mode, resamples: int, se
             drawn[combined.name] = combined.rule(drawn)
         counts[combined.name] = len(set().union(*(_prompts(scored[0][line].values) for line in combined.of)))
     lines = differences(sides[0], sides[1], counts)
-    return Comparison(name, mode, tuple(lines), tuple(dict.fromkeys(left_out)), _notes(first[1], second[1], lines))
+    return Comparison(
+        name, mode, tuple(lines), tuple(dict.fromkeys(left_out)), _notes(first[1], second[1], lines, resamples)
+    )
 
 
 def _side(
@@ -104,7 +106,9 @@ def _same_prompts(name: str, first: Sequence[Sample], second: Sequence[Sample]) 
         )
 
 
-def _notes(first: Sequence[Sample], second: Sequence[Sample], lines: Sequence[Difference]) -> tuple[str, ...]:
+def _notes(
+    first: Sequence[Sample], second: Sequence[Sample], lines: Sequence[Difference], resamples: int
+) -> tuple[str, ...]:
     said = [
         f"{len(lines)} lines were compared; where nothing differs, about one in twenty would look like a finding on its own. "
         "The adjusted p (Holm) allows for it."
@@ -115,6 +119,11 @@ def _notes(first: Sequence[Sample], second: Sequence[Sample], lines: Sequence[Di
     if rewritings[0] != rewritings[1]:
         said.append(
             "The prompts were rewritten for one of the two, or in another way: models and rewriting differ at once."
+        )
+    least = int(2 * len(lines) / (1 - LEVEL))
+    if resamples < least:
+        said.append(
+            f"With {resamples} resamples no adjusted p of {len(lines)} lines can fall below 0.05; it takes {least} and more."
         )
     if not any(line.finding for line in lines):
         said.append("Not a finding: no line differs by more than its noise.")

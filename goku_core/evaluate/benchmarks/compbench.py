@@ -12,7 +12,16 @@ from dataclasses import replace
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
-from goku_core.evaluate.benchmarks.tally import Combined, Tally, mean_of, part, strata_of, unplanned
+from goku_core.evaluate.benchmarks.tally import (
+    Combined,
+    Tally,
+    mean_of,
+    off_protocol,
+    part,
+    prompts_by,
+    strata_of,
+    unplanned,
+)
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.statistics import Values
@@ -37,6 +46,8 @@ KINDS = {
 }
 """kind of a complex prompt (`metadata["kind"]`) -> the dimensions whose mean is its 3-in-1 score."""
 PER_PROMPT = 10
+PROMPTS = 300
+"""Validation prompts of every category."""
 
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
@@ -57,6 +68,11 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
         (
             "Two series of published numbers are in circulation that cannot be compared (SDXL, colour: 0.5879 and 0.6369): "
             "set these scores beside rows of a named series only.",
+            *off_protocol(
+                "T2I-CompBench",
+                dict.fromkeys(CATEGORIES, PROMPTS),
+                prompts_by("compbench", samples, lambda sample: (sample.task,)),
+            ),
         ),
     )
 

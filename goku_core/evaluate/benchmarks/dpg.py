@@ -24,14 +24,14 @@ from typing import Any
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
-from goku_core.evaluate.benchmarks.tally import Combined, Part, Tally, mean_of, part, strata_of
+from goku_core.evaluate.benchmarks.tally import Combined, Part, Tally, mean_of, off_protocol, part, strata_of
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.statistics import Values, weighted_mean
 from goku_core.evaluate.tables import Mode
 from goku_core.pipeline.errors import GokuError
 
-PER_PROMPT = 4
+PER_PROMPT, PROMPTS = 4, 1065
 NEEDS = {"dpg": "mPLUG VQA (large, COCO)"}
 
 
@@ -109,6 +109,7 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
         "official: the first row of the question file is dropped, and categories are of the last tile before the parent "
         "rule. corrected: nothing is dropped, and categories are of all tiles after it."
     ]
+    notes += off_protocol("DPG-Bench", {"overall": PROMPTS}, {"overall": len(prompts)})
     if dropped:
         notes.append(f"Left out as by the official code, which fails on a missing parent: {', '.join(dropped)}.")
     complete = all(tile.answered for tile in tiles.values())

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
-from goku_core.evaluate.benchmarks.tally import Combined, Part, Tally, mean_of, part, strata_of, unplanned
+from goku_core.evaluate.benchmarks.tally import (
+    Combined,
+    Part,
+    Tally,
+    mean_of,
+    off_protocol,
+    part,
+    prompts_by,
+    strata_of,
+    unplanned,
+)
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.tables import Mode
@@ -54,14 +64,9 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
 
 def notes(samples: Sequence[Sample]) -> tuple[str, ...]:
     """What must be known before the score is set beside another one."""
-    prompts = {s.prompt.prompt_id: s.task for s in samples if s.benchmark == "geneval"}
+    planned = prompts_by("geneval", samples, lambda sample: (sample.task,))
     said = ["correct_images weighs every picture the same; correct_prompts asks for one right picture of a prompt."]
-    counts = {task: sum(t == task for t in prompts.values()) for task in TASKS}
-    if counts != TASKS:
-        said.append(
-            f"{len(prompts)} prompts are not the official 553 (80, 99, 80, 94, 100, 100 by task): "
-            "not comparable with published rows."
-        )
+    said += off_protocol("GenEval", TASKS, planned)
     if any(s.drawing.rewriting for s in samples if s.benchmark == "geneval"):
         said.append("Rewritten prompts: comparable only with rows that are marked as rewritten (dagger).")
     return tuple(said)

@@ -84,6 +84,30 @@ def mean_of(names: Sequence[str]) -> Rule:
     return lambda lines: sum(lines[name] for name in names) / len(names)
 
 
+def off_protocol(benchmark: str, official: Mapping[str, int], planned: Mapping[str, int]) -> tuple[str, ...]:
+    """The note that a plan is not the protocol's, so that nobody sets its score beside published ones. () when it is.
+
+    Both: line -> number of prompts.
+    """
+    other = [
+        f"{name} {planned.get(name, 0)} of {many}" for name, many in official.items() if planned.get(name, 0) != many
+    ]
+    if not other:
+        return ()
+    return (
+        f"Not the prompts of the protocol of {benchmark} ({', '.join(other)}): not comparable with published rows.",
+    )
+
+
+def prompts_by(benchmark: str, samples: Sequence[Sample], lines: Callable[[Sample], Sequence[str]]) -> dict[str, int]:
+    """Line -> number of its prompts in the plan."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        for name in lines(sample) if sample.benchmark == benchmark else ():
+            found.setdefault(name, set()).add(sample.prompt.prompt_id)
+    return {name: len(prompts) for name, prompts in found.items()}
+
+
 def strata_of(benchmark: str, samples: Sequence[Sample]) -> dict[str, str]:
     """Prompts that are scored in the same lines are exchangeable: their task and dimensions name their stratum."""
     return {s.prompt.prompt_id: "/".join((s.task, *s.prompt.dimensions)) for s in samples if s.benchmark == benchmark}

@@ -18,7 +18,17 @@ import numpy as np
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
-from goku_core.evaluate.benchmarks.tally import Combined, Part, Rule, Tally, part, strata_of, unplanned
+from goku_core.evaluate.benchmarks.tally import (
+    Combined,
+    Part,
+    Rule,
+    Tally,
+    off_protocol,
+    part,
+    prompts_by,
+    strata_of,
+    unplanned,
+)
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.statistics import Values, weighted_mean
@@ -27,33 +37,39 @@ from goku_core.evaluate.tables import Mode
 
 @dataclass(frozen=True)
 class Scale:
-    """How a dimension enters its group. low, high: raw scores that become 0 and 1. needs: who judges it."""
+    """How a dimension enters its group.
+
+    low, high  raw scores that become 0 and 1
+    needs      who judges it
+    prompts    number of its prompts in the official file; 0 where it is not laid down here
+    """
 
     low: float
     high: float
     weight: float
     needs: str
+    prompts: int = 0
 
 
 QUALITY = {
-    "subject_consistency": Scale(0.1462, 1.0, 1, "DINO ViT-B/16"),
-    "background_consistency": Scale(0.2615, 1.0, 1, "CLIP ViT-B/32"),
-    "temporal_flickering": Scale(0.6293, 1.0, 1, "no network"),
-    "motion_smoothness": Scale(0.706, 0.9975, 1, "AMT-S"),
-    "dynamic_degree": Scale(0.0, 1.0, 0.5, "RAFT"),
-    "aesthetic_quality": Scale(0.0, 1.0, 1, "CLIP ViT-L/14 and the LAION aesthetic head"),
-    "imaging_quality": Scale(0.0, 1.0, 1, "MUSIQ (SPAQ)"),
+    "subject_consistency": Scale(0.1462, 1.0, 1, "DINO ViT-B/16", 72),
+    "background_consistency": Scale(0.2615, 1.0, 1, "CLIP ViT-B/32", 86),
+    "temporal_flickering": Scale(0.6293, 1.0, 1, "no network", 75),
+    "motion_smoothness": Scale(0.706, 0.9975, 1, "AMT-S", 72),
+    "dynamic_degree": Scale(0.0, 1.0, 0.5, "RAFT", 72),
+    "aesthetic_quality": Scale(0.0, 1.0, 1, "CLIP ViT-L/14 and the LAION aesthetic head", 93),
+    "imaging_quality": Scale(0.0, 1.0, 1, "MUSIQ (SPAQ)", 93),
 }
 SEMANTIC = {
-    "object_class": Scale(0.0, 1.0, 1, "GRiT-B (detection)"),
-    "multiple_objects": Scale(0.0, 1.0, 1, "GRiT-B (detection)"),
-    "human_action": Scale(0.0, 1.0, 1, "UMT ViT-L/16"),
-    "color": Scale(0.0, 1.0, 1, "GRiT-B (dense captions)"),
-    "spatial_relationship": Scale(0.0, 1.0, 1, "GRiT-B (detection)"),
-    "scene": Scale(0.0, 0.8222, 1, "Tag2Text Swin-B"),
-    "appearance_style": Scale(0.0009, 0.2855, 1, "CLIP ViT-B/32"),
-    "temporal_style": Scale(0.0, 0.364, 1, "ViCLIP-L/14"),
-    "overall_consistency": Scale(0.0, 0.364, 1, "ViCLIP-L/14"),
+    "object_class": Scale(0.0, 1.0, 1, "GRiT-B (detection)", 79),
+    "multiple_objects": Scale(0.0, 1.0, 1, "GRiT-B (detection)", 82),
+    "human_action": Scale(0.0, 1.0, 1, "UMT ViT-L/16", 100),
+    "color": Scale(0.0, 1.0, 1, "GRiT-B (dense captions)", 85),
+    "spatial_relationship": Scale(0.0, 1.0, 1, "GRiT-B (detection)", 84),
+    "scene": Scale(0.0, 0.8222, 1, "Tag2Text Swin-B", 86),
+    "appearance_style": Scale(0.0009, 0.2855, 1, "CLIP ViT-B/32", 90),
+    "temporal_style": Scale(0.0, 0.364, 1, "ViCLIP-L/14", 100),
+    "overall_consistency": Scale(0.0, 0.364, 1, "ViCLIP-L/14", 93),
 }
 DIMENSIONS = QUALITY | SEMANTIC
 QUALITY_WEIGHT, SEMANTIC_WEIGHT = 4, 1
@@ -68,7 +84,8 @@ BY_FRAME = frozenset(
         "appearance_style",
     }
 )
-"""Dimensions whose official mean on one GPU is over frames; `Record.count` is their number in a clip."""
+"""Dimensions whose official mean on one GPU is over frames. `Record.count`: how many a clip's score is the mean of (of the two
+consistencies, the frames after the first)."""
 YES_OR_NO = frozenset({"dynamic_degree", "human_action"})
 PER_PROMPT = 5
 STATIC = "static_filter"
@@ -87,7 +104,8 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
     """Lines: the 16 dimensions, then quality and semantic."""
     samples, filtered = with_static_filter(samples)
     covered = cover("vbench", records, samples, mode, {d: s.needs for d, s in DIMENSIONS.items()} | {STATIC: "RAFT"})
-    notes = [MODES]
+    planned = prompts_by("vbench", samples, lambda sample: sample.prompt.dimensions)
+    notes = [MODES, *off_protocol("VBench", {d: s.prompts for d, s in DIMENSIONS.items()}, planned)]
     if "temporal_flickering" in covered:
         if filtered:
             static = static_ones(covered["temporal_flickering"], covered.pop(STATIC), mode)

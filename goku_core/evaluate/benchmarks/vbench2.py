@@ -16,7 +16,17 @@ import numpy as np
 
 from goku_core.evaluate.benchmarks.benchmark import by_prompt
 from goku_core.evaluate.benchmarks.coverage import Covered, cover
-from goku_core.evaluate.benchmarks.tally import Combined, Part, Tally, mean_of, part, strata_of, unplanned
+from goku_core.evaluate.benchmarks.tally import (
+    Combined,
+    Part,
+    Tally,
+    mean_of,
+    off_protocol,
+    part,
+    prompts_by,
+    strata_of,
+    unplanned,
+)
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.tables import Mode
@@ -37,6 +47,27 @@ GROUPS = {
     "Physics": ("Material", "Mechanics", "Multi-View_Consistency", "Thermotics"),
 }
 DIMENSIONS = tuple(dimension for group in GROUPS.values() for dimension in group)
+PROMPTS = {
+    "Human_Anatomy": 120,
+    "Camera_Motion": 108,
+    "Human_Interaction": 100,
+    "Motion_Order_Understanding": 99,
+    "Multi-View_Consistency": 97,
+    "Dynamic_Attribute": 91,
+    "Human_Clothes": 75,
+    "Dynamic_Spatial_Relationship": 69,
+    "Complex_Plot": 60,
+    "Motion_Rationality": 58,
+    "Instance_Preservation": 57,
+    "Mechanics": 57,
+    "Composition": 53,
+    "Material": 50,
+    "Thermotics": 50,
+    "Human_Identity": 46,
+    "Complex_Landscape": 30,
+    "Diversity": 10,
+}
+"""dimension -> entries of the official file (VBench2_full_info.json)."""
 ONCE = frozenset({"Diversity"})
 """Judged on the 20 clips of a prompt together: one record, at the prompt's first sample."""
 REFUSED = 0.9
@@ -59,6 +90,9 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
         (
             "official: over clips. corrected: over the clips of a prompt, then over prompts; and "
             "Motion_Order_Understanding is not set to 0 where most clips have no answer.",
+            *off_protocol(
+                "VBench-2.0", PROMPTS, prompts_by("vbench2", samples, lambda sample: sample.prompt.dimensions)
+            ),
             *notes,
         ),
     )
