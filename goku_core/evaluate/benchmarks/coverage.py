@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from goku_core.evaluate.judges.judge import JUDGES, Bench, judge_named
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record, merged
+from goku_core.evaluate.results.importing import FORMATS
 from goku_core.evaluate.statistics import Values
 from goku_core.evaluate.tables import Mode
 from goku_core.pipeline.errors import GokuError
@@ -148,6 +149,8 @@ def completing(benchmark: str, dimension: str) -> str:
     for name in JUDGES:
         if f"{benchmark}/{dimension}" in judge_named(name, Bench()).dimensions:
             return f"`goku evaluate judge DIR --judge {name}`"
+    if benchmark not in FORMATS:
+        return f"no judge here knows {benchmark}/{dimension}"
     return (
         f"no judge here knows {benchmark}/{dimension}; an official result file comes in with "
         f"`goku evaluate import-results {benchmark} FILE --out DIR`"

@@ -54,7 +54,7 @@ class Scale:
 QUALITY = {
     "subject_consistency": Scale(0.1462, 1.0, 1, "DINO ViT-B/16", 72),
     "background_consistency": Scale(0.2615, 1.0, 1, "CLIP ViT-B/32", 86),
-    "temporal_flickering": Scale(0.6293, 1.0, 1, "no network", 75),
+    "temporal_flickering": Scale(0.6293, 1.0, 1, "the mean difference of neighbouring frames (no network)", 75),
     "motion_smoothness": Scale(0.706, 0.9975, 1, "AMT-S", 72),
     "dynamic_degree": Scale(0.0, 1.0, 0.5, "RAFT", 72),
     "aesthetic_quality": Scale(0.0, 1.0, 1, "CLIP ViT-L/14 and the LAION aesthetic head", 93),
