@@ -15,6 +15,7 @@ from goku_core.evaluate.benchmarks import coverage, sets, vbench
 from goku_core.evaluate.benchmarks.benchmark import BENCHMARKS, benchmark_named
 from goku_core.evaluate.manifest import Prompt, Sample, plan
 from goku_core.evaluate.records import Record
+from goku_core.evaluate.statistics import percentiles, resampled
 from goku_core.evaluate.tables import Table, modes_apart
 from goku_core.pipeline.errors import GokuError
 
@@ -228,6 +229,21 @@ def test_the_static_filter_keeps_five_by_name_or_by_number():
     unfiltered = table("vbench", rows[:25], samples)
     assert line(unfiltered, "temporal_flickering").score is None
     assert "needs RAFT" in line(unfiltered, "temporal_flickering").lacks
+
+
+def test_intervals_of_a_handful_of_prompts_are_said_to_be_too_narrow():
+    """And they are: means of ten normal values, their percentile intervals, how often these hold the truth."""
+    rows, samples = one_clip_each(dict.fromkeys(SCALES, 0.5))
+    assert any(
+        note.startswith("Fewer than 10 prompts in subject_consistency") for note in table("vbench", rows, samples).notes
+    )
+    rng, held = np.random.default_rng(0), 0
+    for trial in range(200):
+        values = {f"p{i}": (float(v), 1.0) for i, v in enumerate(rng.normal(size=10))}
+        drawn = resampled({"x": values}, dict.fromkeys(values, "s"), 400, trial)["x"]
+        low, high = percentiles(drawn)
+        held += low <= 0 <= high
+    assert 0.84 <= held / 200 <= 0.94
 
 
 def test_two_judges_of_one_dimension_are_an_error_until_one_is_chosen():

@@ -115,7 +115,7 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
                     f"temporal_flickering: {static.want - static.have} of {static.want} clips that stand still are wanting "
                     "after the static filter; the mean is over those there are, as in the official code."
                 )
-        else:
+        elif not any(row.judge.startswith("official:") for row in covered["temporal_flickering"].rows):
             notes.append(
                 "temporal_flickering: no static filter, since no prompt has more than five clips: "
                 "what moves counts against it. The protocol draws 25 and keeps the first five that stand still."
@@ -159,7 +159,7 @@ def dimension_part(
     else:
         values = covered.by_count() if name in by_frame else covered.by_sample()
     more = {"weight": scale.weight}
-    if not covered.lacks and values:
+    if not covered.lacks and any(n for _, n in values.values()):
         more["normalised"] = (weighted_mean(values) - scale.low) / (scale.high - scale.low)
     return part(name, covered, values, binary=name in yes_or_no, **more)
 
