@@ -258,13 +258,15 @@ def test_two_judges_of_one_dimension_are_an_error_until_one_is_chosen():
 
 
 def test_of_two_judges_the_one_made_for_the_mode_is_taken():
-    samples = clips({"left of": ("spatial_relationship",)})
-    rows = [
-        judged(samples[0], "spatial_relationship", score, judge=f"grit/{mode}/1")
-        for mode, score in (("official", 1.0), ("corrected", 0.0))
-    ]
+    """scene: one judge, asked once in the mode that makes no difference to it; it speaks in both tables."""
+    samples = clips({"left of": ("spatial_relationship", "scene")})
+    modes = {"grit-a": ["official"], "grit-b": ["corrected"], "tag": ["corrected"]}
+    rows = [judged(samples[0], "spatial_relationship", s, judge=j) for j, s in (("grit-a", 1.0), ("grit-b", 0.0))]
+    rows.append(judged(samples[0], "scene", 0.5, judge="tag"))
     for mode, score in (("official", 1.0), ("corrected", 0.0)):
-        assert line(table("vbench", rows, samples, mode), "spatial_relationship").score.value == score
+        found = table("vbench", coverage.in_mode(rows, modes, mode), samples, mode)
+        assert line(found, "spatial_relationship").score.value == score and line(found, "scene").score.value == 0.5
+    assert coverage.in_mode(rows, {}, "official") == rows
 
 
 def test_records_of_another_plan_are_an_error():
@@ -332,6 +334,7 @@ def test_compbench_complex_is_the_mean_of_the_scorers_of_its_kind_and_there_is_n
     assert line(found, "complex").score.value == pytest.approx((0.4 + 0.6) / 2)
     assert line(found, "color").score.value == 0.8 and line(found, "shape").lacks.startswith("not planned")
     assert found.total.score is None and "no total" in found.total.lacks
+    assert "UniDet RS200" in line(table("compbench", rows[:1], samples), "complex").lacks
     whole = [rows[0], judged(samples[1], "complex", 0.1), judged(samples[2], "complex", 0.5)]
     assert line(table("compbench", whole, samples), "complex").score.value == pytest.approx(0.3)
 

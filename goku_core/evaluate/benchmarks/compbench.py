@@ -53,7 +53,7 @@ PROMPTS = 300
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the eight categories, named as the official prompt files."""
     samples = by_scorer(records, samples)
-    covered = cover("compbench", records, samples, mode, NEEDS | SCORERS, line=lambda sample, dimension: sample.task)
+    covered = cover("compbench", records, samples, NEEDS | SCORERS, line=lambda sample, dimension: sample.task)
     parts = [
         part(name, covered[name], by_picture(covered[name])) if name in covered else unplanned(name)
         for name in CATEGORIES
@@ -78,15 +78,16 @@ def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> T
 
 
 def by_scorer(records: Sequence[Record], samples: Sequence[Sample]) -> list[Sample]:
-    """Complex samples ask for the scorers of their kind, where there are records of these."""
-    if not any(r.benchmark == "compbench" and r.dimension in SCORERS for r in records):
-        return list(samples)
+    """Complex samples ask for the scorers of their kind; for the mean alone where that is what was recorded."""
+    found = {r.dimension for r in records if r.benchmark == "compbench"}
+    mean_alone = "complex" in found and not found & set(SCORERS)
 
     def asking(sample: Sample) -> Sample:
         kind = sample.prompt.metadata.get("kind")
-        if sample.task != "complex" or kind is None:
+        if sample.task != "complex" or (kind is None and not mean_alone):
             return sample
-        return replace(sample, prompt=replace(sample.prompt, dimensions=KINDS[kind]))
+        dimensions = ("complex",) if mean_alone else KINDS[kind]
+        return replace(sample, prompt=replace(sample.prompt, dimensions=dimensions))
 
     return [asking(sample) for sample in samples]
 

@@ -27,7 +27,7 @@ LICENCE = "prompts made by the project's own grammar: no conditions"
 
 def tally(benchmark: str, records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the dimensions that are planned, and all_right."""
-    covered = cover(benchmark, records, samples, mode, NEEDS)
+    covered = cover(benchmark, records, samples, NEEDS)
     parts = [_part(name, covered[name]) for name in (*VERDICTS, *DEGREES) if name in covered]
     everything = _all_right([covered[name] for name in VERDICTS if name in covered])
     return Tally(

@@ -66,7 +66,6 @@ def cover(
     benchmark: str,
     records: Sequence[Record],
     samples: Sequence[Sample],
-    mode: Mode,
     needs: Mapping[str, str],
     line: LineOf = lambda sample, dimension: dimension,
     once: Collection[str] = (),
@@ -76,7 +75,7 @@ def cover(
     needs: dimension -> the judge's network in words, for "not evaluated: needs ...".
     once: dimensions that look at all samples of a prompt together and have one record, at its first sample.
     Raises GokuError where nothing is planned, for records of samples that are not in the plan, for two records that
-    disagree, and where a dimension was judged by two judges (but one whose fingerprint alone names `mode` is taken).
+    disagree, and where a dimension was judged by two judges (`in_mode` and `chosen` leave one).
     """
     planned = {s.sample_id: s for s in samples if s.benchmark == benchmark}
     if not planned:
@@ -97,7 +96,7 @@ def cover(
     found: dict[str, dict[str, list[Record]]] = {}
     for row in ours:
         found.setdefault(row.dimension, {}).setdefault(row.judge, []).append(row)
-    known = {(r.sample_id, d): r for d, judges in found.items() for r in _one_judge(f"{benchmark}/{d}", judges, mode)}
+    known = {(r.sample_id, d): r for d, judges in found.items() for r in _one_judge(f"{benchmark}/{d}", judges)}
     return {
         name: _covered(benchmark, [known.get(key) for key in keys], list(keys), needs) for name, keys in wanted.items()
     }
@@ -116,15 +115,22 @@ def chosen(records: Sequence[Record], judge: str) -> list[Record]:
     return [r for r in records if r.judge == meant[0] or (r.benchmark, r.dimension) not in seen]
 
 
-def _one_judge(key: str, judges: Mapping[str, list[Record]], mode: Mode) -> list[Record]:
+def in_mode(records: Sequence[Record], modes: Mapping[str, Collection[str]], mode: Mode) -> list[Record]:
+    """Without the records that judges made for the other mode, in dimensions where one spoke for this mode.
+
+    modes: fingerprint -> modes it was asked in (`modes` of its entry in judging.json). A judge that says the same in both
+    modes was asked once and speaks in both tables; so does one that nothing is known of.
+    """
+    meant = {(r.benchmark, r.dimension) for r in records if mode in modes.get(r.judge, ())}
+    return [r for r in records if mode in modes.get(r.judge, (mode,)) or (r.benchmark, r.dimension) not in meant]
+
+
+def _one_judge(key: str, judges: Mapping[str, list[Record]]) -> list[Record]:
     if len(judges) > 1:
-        of_mode = [name for name in judges if mode in name.split("/")]
-        if len(of_mode) != 1:
-            raise GokuError(
-                f"{key} was judged by {len(judges)} judges: {' and '.join(sorted(judges))}. "
-                "A table rests on one: choose it by the beginning of its fingerprint (--judge)."
-            )
-        return judges[of_mode[0]]
+        raise GokuError(
+            f"{key} was judged by {len(judges)} judges: {' and '.join(sorted(judges))}. "
+            "A table rests on one: choose it by the beginning of its fingerprint (--judge)."
+        )
     return next(iter(judges.values()))
 
 

@@ -96,7 +96,7 @@ def right(questions: Sequence[Question], answers: Mapping[int, str]) -> dict[int
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: overall, then the categories "L1 entity", "L2 entity - whole", ..., where the records hold the answers."""
-    covered = cover("dpg", records, samples, mode, NEEDS)["dpg"]
+    covered = cover("dpg", records, samples, NEEDS)["dpg"]
     prompts = {s.prompt.prompt_id: s.prompt for s in samples if s.benchmark == "dpg"}
     tiles = {row.sample_id: _Tile.of(row, prompts[row.prompt_id].metadata, mode) for row in covered.rows}
     dropped = sorted({row.prompt_id for row in covered.rows if tiles[row.sample_id].dropped})

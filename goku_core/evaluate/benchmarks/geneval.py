@@ -40,7 +40,7 @@ NEEDS = {"geneval": "Mask2Former Swin-S and CLIP ViT-L/14"}
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the six tasks, the share of right pictures, the share of prompts with any right picture."""
-    covered = cover("geneval", records, samples, mode, NEEDS, line=lambda sample, dimension: sample.task)
+    covered = cover("geneval", records, samples, NEEDS, line=lambda sample, dimension: sample.task)
     tasks = [_task(name, covered[name]) if name in covered else unplanned(name) for name in TASKS]
     whole = Covered(
         tuple(row for name in sorted(covered) for row in covered[name].rows),

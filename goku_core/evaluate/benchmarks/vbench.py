@@ -103,7 +103,7 @@ MODES = (
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the 16 dimensions, then quality and semantic."""
     samples, filtered = with_static_filter(samples)
-    covered = cover("vbench", records, samples, mode, {d: s.needs for d, s in DIMENSIONS.items()} | {STATIC: "RAFT"})
+    covered = cover("vbench", records, samples, {d: s.needs for d, s in DIMENSIONS.items()} | {STATIC: "RAFT"})
     planned = prompts_by("vbench", samples, lambda sample: sample.prompt.dimensions)
     notes = [MODES, *off_protocol("VBench", {d: s.prompts for d, s in DIMENSIONS.items()}, planned)]
     if "temporal_flickering" in covered:

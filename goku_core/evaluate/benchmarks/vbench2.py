@@ -77,7 +77,7 @@ REFUSED = 0.9
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the 18 dimensions, then the five groups."""
     needs = dict.fromkeys(DIMENSIONS, "the official judge of VBench-2.0")
-    covered = cover("vbench2", records, samples, mode, needs, once=ONCE)
+    covered = cover("vbench2", records, samples, needs, once=ONCE)
     parts = [_part(name, covered[name], mode) if name in covered else unplanned(name) for name in DIMENSIONS]
     refused = {name: sum(not row.count for row in c.rows) for name, c in sorted(covered.items())}
     notes = [f"{name}: {n} clips without an answer are left out." for name, n in refused.items() if n]

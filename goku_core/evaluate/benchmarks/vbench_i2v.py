@@ -29,7 +29,7 @@ DIMENSIONS = FROM_IMAGE | I2V_QUALITY
 
 def tally(records: Sequence[Record], samples: Sequence[Sample], mode: Mode) -> Tally:
     """Lines: the nine dimensions, then the two halves."""
-    covered = cover("vbench_i2v", records, samples, mode, {d: s.needs for d, s in DIMENSIONS.items()})
+    covered = cover("vbench_i2v", records, samples, {d: s.needs for d, s in DIMENSIONS.items()})
     parts = [
         dimension_part(d, s, covered[d], mode, BY_FRAME, YES_OR_NO) if d in covered else unplanned(d)
         for d, s in DIMENSIONS.items()
