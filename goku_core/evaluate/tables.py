@@ -43,5 +43,24 @@ class Table:
     total: Line
     notes: tuple[str, ...] = ()
 
+    def scores(self) -> dict[str, float]:
+        """Line -> its value, of the lines that have one; the total among them."""
+        return {line.name: line.score.value for line in (*self.lines, self.total) if line.score is not None}
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def modes_apart(official: Table, corrected: Table, least: float = 5e-7) -> tuple[str, ...]:
+    """What the defects of the official code are worth here: the lines on which two modes of one evaluation differ.
+
+    least: differences below it are not told (six digits are what tables are rounded to). Which rules differ, and why, is
+    in the notes of the tables.
+    """
+    theirs, ours = official.scores(), corrected.scores()
+    said = tuple(
+        f"{name}: {theirs[name]:.6f} as the official code has it, {ours[name]:.6f} corrected ({ours[name] - theirs[name]:+.6f})"
+        for name in theirs
+        if name in ours and abs(ours[name] - theirs[name]) > least
+    )
+    return said or ("The official and the corrected rule give the same scores here.",)
