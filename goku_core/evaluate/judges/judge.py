@@ -18,7 +18,11 @@ import numpy as np
 from goku_core.evaluate.manifest import Sample
 from goku_core.pipeline.errors import GokuError
 
-JUDGES: dict[str, str] = {}
+JUDGES: dict[str, str] = {
+    "viclip": "goku_core.evaluate.judges.video.viclip:make",
+    "human_action": "goku_core.evaluate.judges.video.human_action:make",
+    "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
+}
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
 
 

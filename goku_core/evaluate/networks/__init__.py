@@ -1,0 +1,1 @@
+"""Networks of the judges in plain PyTorch, whose tensors carry the names of the published checkpoints."""
