@@ -32,8 +32,7 @@ def test_every_frame_is_there_and_none_goes_back(count, wanted):
     frames = middle_frames(count, wanted)
     assert len(frames) == wanted and frames == sorted(frames) and frames[0] >= 0 and frames[-1] < count
     assert len(set(frames)) == min(count, wanted)
-    # Reversed in time the picks mirror, up to the one frame by which an even interval has no middle.
-    if wanted <= count:
+    if wanted <= count:  # frames of a clip played backwards are the same, but for what a whole frame cannot halve
         mirrored = [count - 1 - k for k in reversed(frames)]
         assert max(abs(a - b) for a, b in zip(frames, mirrored, strict=True)) <= 2
 

@@ -1,6 +1,7 @@
 """ViCLIP: the published names, transformers' CLIP as a second formulation of both towers, its words, its judge."""
 
 import gzip
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from goku_core.evaluate.judges.judge import Bench, Seen, judge_named
 from goku_core.evaluate.judges.video.viclip import ViClipJudge
 from goku_core.evaluate.manifest import Prompt, plan
 from goku_core.evaluate.networks.video import bpe, viclip
+from goku_core.evaluate.networks.video.checkpoint import tensors_of
 from goku_core.pipeline.errors import GokuError
 
 TINY = viclip.Size(
@@ -157,7 +159,8 @@ def greedy(word, merges):
     """Byte pair encoding by its definition: again and again the earliest merge of the list, wherever it occurs."""
     parts = [*word[:-1], word[-1] + "</w>"]
     while True:
-        ranks = [merges.index(pair) if (pair := f"{a} {b}") in merges else 10**6 for a, b in zip(parts, parts[1:])]  # noqa: B905, RUF007
+        pairs = [f"{a} {b}" for a, b in pairwise(parts)]
+        ranks = [merges.index(pair) if pair in merges else 10**6 for pair in pairs]
         if not ranks or min(ranks) == 10**6:
             return parts
         left, right = merges[min(ranks)].split()
@@ -229,7 +232,7 @@ def test_untrained_weights_do_not_pass_and_have_another_name(bench, tmp_path):
     assert before == ViClipJudge(*bench).fingerprint
     with pytest.raises(GokuError, match="fails its check on built-in renders"):
         judge.check()
-    tensors = torch.load(tmp_path / viclip.SOURCE.place, weights_only=False)["model"]
+    tensors = tensors_of(tmp_path / viclip.SOURCE.place, ("model",))
     tensors["temp"] += 1
     torch.save({"model": tensors}, tmp_path / viclip.SOURCE.place)
     assert ViClipJudge(*bench).fingerprint != before

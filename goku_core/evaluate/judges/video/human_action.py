@@ -91,9 +91,7 @@ class HumanActionJudge(ClipJudge):
         )
         ball, still = self._logits(_bouncing()), self._logits(np.full((16, 256, 256, 3), 128, np.uint8))
         self._require(bool(np.isfinite(ball).all() and np.isfinite(still).all()), "its logits are no numbers")
-        self._require(
-            float(np.std(ball)) > 0.05, f"its 400 logits differ by {np.std(ball):.4f} only: an untrained head"
-        )
+        self._require(float(np.std(ball)) > 0.05, f"its logits differ by {np.std(ball):.4f} only: an untrained head")
         self._require(float(np.abs(ball - still).mean()) > 0.01, "a bouncing ball and an empty room are the same to it")
 
     def _logits(self, frames: np.ndarray) -> np.ndarray:
