@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -244,6 +245,17 @@ def test_check_lets_pass_who_draws_the_moving_texture(tmp_path):
     drawn = motion_smoothness.likeness(two, judge.between(one, three))
     blended = motion_smoothness.likeness(two, motion_smoothness._blend(one, three))
     assert drawn > 0.99 > blended + 0.02
+
+
+def test_a_safetensors_twin_is_taken_and_gives_the_same(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    pickled = bench(tmp_path, silent())
+    (expected,) = motion_smoothness.make(pickled).judge([seen(clip)])
+    path = tmp_path / amt.SOURCE.place
+    save_file(silent().state_dict(), path.with_suffix(".safetensors"))
+    path.unlink()
+    judge = motion_smoothness.make(pickled)
+    assert judge.missing() == "" and judge.judge([seen(clip)]) == [expected] and judge.fingerprint
 
 
 def test_without_weights_the_judge_says_they_are_non_commercial(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from goku_core.evaluate.judges.judge import Answer, Bench, Seen
+from goku_core.evaluate.networks.video.checkpoint import twin
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source, lacks, obtain
 from goku_core.scorers.weights import digest
@@ -37,13 +38,16 @@ class ClipJudge(ABC):
             "name": self.name,
             "revision": self.revision,
             "facts": dict(self.facts),
-            "weights": [digest(obtain(source, self.bench.weights)) for source in self.sources],
+            "weights": [digest(obtain(source, self.bench.weights)) for source in self._there()],
             "precision": "float32",
         }
         return f"{self.name}-{hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]}"
 
     def missing(self) -> str:
-        return next((told for source in self.sources if (told := lacks(source, self.bench.weights))), "")
+        return next((told for source in self._there() if (told := lacks(source, self.bench.weights))), "")
+
+    def _there(self) -> list[Source]:
+        return [twin(source, self.bench.weights) for source in self.sources]
 
     def judge(self, seen: Sequence[Seen]) -> list[Answer]:
         return [answer for one in seen if (asked := self._asked(one)) for answer in self.answers(one, asked)]
@@ -68,7 +72,7 @@ class ClipJudge(ABC):
     def _require(self, sees: bool, what: str) -> None:
         """Raises GokuError when a check on built-in renders failed."""
         if not sees:
-            places = ", ".join(str(self.bench.weights / source.place) for source in self.sources)
+            places = ", ".join(str(self.bench.weights / source.place) for source in self._there())
             raise GokuError(
                 f"{self.name} fails its check on built-in renders: {what}. Its weights ({places}) may be another model's "
                 "or damaged. Nothing was judged; see docs/weights.md."

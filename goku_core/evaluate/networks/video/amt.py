@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
+from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of, twin
 from goku_core.scorers.raft import Correlations
 from goku_core.scorers.sources import Source, obtain
 
@@ -258,5 +258,5 @@ def warped(picture: Tensor, flow: Tensor) -> Tensor:
 
 def load(weights: Path, device: str = "cpu") -> AmtS:
     """The published network from the folder of weights. Raises GokuError where it is missing or another one."""
-    path = obtain(SOURCE, weights)
+    path = obtain(twin(SOURCE, weights), weights)
     return adopt(AmtS(), tensors_of(path, ("state_dict",)), path, SOURCE).to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,12 @@ from goku_core.scorers.sources import Source
 from goku_core.scorers.weights import read_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def twin(source: Source, weights: Path) -> Source:
+    """The source at its .safetensors twin where there is one: what somebody made of a file that holds more than tensors."""
+    other = Path(source.place).with_suffix(".safetensors")
+    return replace(source, place=str(other)) if (weights / other).is_file() else source
 
 
 def tensors_of(path: Path, within: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -33,7 +40,7 @@ def tensors_of(path: Path, within: Sequence[str] = ()) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GokuError(
             f"{path} cannot be read as a file of tensors: {reason}. Download it again; if it holds more than tensors, "
-            "write its tensors to a .safetensors file of the same name where you trust it. See docs/weights.md"
+            "write its tensors to a .safetensors file beside it where you trust it. See docs/weights.md"
         ) from error
     for key in within:
         if isinstance(found, dict) and isinstance(found.get(key), dict):

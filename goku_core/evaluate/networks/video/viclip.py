@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
+from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of, twin
 from goku_core.scorers.sources import Source, obtain
 
 SOURCE = Source(
@@ -169,5 +169,5 @@ class ViClip(nn.Module):
 
 def load(weights: Path, device: str = "cpu", size: Size = L14) -> ViClip:
     """The published network from the folder of weights. Raises GokuError where it is missing or another one."""
-    path = obtain(SOURCE, weights)
+    path = obtain(twin(SOURCE, weights), weights)
     return adopt(ViClip(size), tensors_of(path, ("model",)), path, SOURCE).to(device)
