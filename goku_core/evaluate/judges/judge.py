@@ -26,6 +26,9 @@ JUDGES: dict[str, str] = {
     "aesthetic_quality": "goku_core.evaluate.judges.vbench.aesthetic_quality:make",
     "imaging_quality": "goku_core.evaluate.judges.vbench.imaging_quality:make",
     "appearance_style": "goku_core.evaluate.judges.vbench.appearance_style:make",
+    "viclip": "goku_core.evaluate.judges.video.viclip:make",
+    "human_action": "goku_core.evaluate.judges.video.human_action:make",
+    "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
 
