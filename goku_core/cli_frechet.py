@@ -1,0 +1,111 @@
+"""`goku evaluate fid` and `goku evaluate fvd`: distances between a set of samples and a reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Set = Annotated[Path, typer.Argument(help="Folder of samples, folder of an evaluation, or an .npz with arr_0")]
+Weights = Annotated[Path, typer.Option(help="Folder of weights; see docs/weights.md")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Batch = Annotated[int, typer.Option(min=0, help="Samples in one pass; 0: 32 pictures, 4 clips")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read and pass samples; the result is the same")]
+Kept = Annotated[Path | None, typer.Option("--features", help="Where features are kept [default: beside the set]")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `goku evaluate`."""
+    app.command("fid")(fid)
+    app.command("fvd")(fvd)
+
+
+def fid(
+    place: Set,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="ADM's reference .npz, or a folder of real pictures [default: Inception Score alone]"),
+    ] = None,
+    flavour: Annotated[
+        str, typer.Option(help="adm (FID, sFID, IS, precision, recall) or torch-fidelity (FID, KID, IS)")
+    ] = "adm",
+    mode: Annotated[
+        str, typer.Option(help="Of precision and recall: corrected, or official (half precision)")
+    ] = "corrected",
+    weights: Weights = Path("weights"),
+    device: Device = "cpu",
+    batch: Batch = 0,
+    workers: Workers = 1,
+    features: Kept = None,
+    as_json: Json = False,
+) -> None:
+    """Measure FID and its family of a set of pictures.
+
+    Example: goku evaluate fid samples/ --reference VIRTUAL_imagenet256_labeled.npz
+    """
+    _measure("fid", place, reference, flavour, mode, weights, device, batch, workers, features, as_json)
+
+
+def fvd(
+    place: Set,
+    reference: Annotated[Path, typer.Option(help="Folder of real clips")],
+    flavour: Annotated[str, typer.Option(help="stylegan-v (fvd2048_16f) or svd (zero-shot UCF-101)")] = "stylegan-v",
+    weights: Weights = Path("weights"),
+    device: Device = "cpu",
+    batch: Batch = 0,
+    workers: Workers = 1,
+    features: Kept = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the Frechet Video Distance of a set of clips.
+
+    Example: goku evaluate fvd clips/ --reference UCF-101/ --flavour stylegan-v
+    """
+    _measure("fvd", place, reference, flavour, "corrected", weights, device, batch, workers, features, as_json)
+
+
+def _measure(
+    kind: Literal["fid", "fvd"],
+    place: Path,
+    reference: Path | None,
+    flavour: str,
+    mode: str,
+    weights: Path,
+    device: str,
+    batch: int,
+    workers: int,
+    features: Path | None,
+    as_json: bool,
+) -> None:
+    from goku_core.evaluate.frechet.measure import run
+    from goku_core.pipeline.errors import GokuError
+
+    if mode not in ("official", "corrected"):
+        raise GokuError(f"--mode {mode}: official or corrected")
+    report = run(
+        place,
+        reference,
+        flavour,
+        kind=kind,
+        weights=weights,
+        device=device,
+        batch=batch,
+        workers=workers,
+        mode=mode,
+        features=features,
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+        return
+    for one in report.measurements:
+        spread = "" if one.deviation is None else f" +- {one.deviation:.4f}"
+        typer.echo(f"{one.metric:<12}{one.value:.4f}{spread}")
+    if report.measurements:
+        setting = report.measurements[0].setting
+        clips = f", {setting.frames} frames at stride {setting.stride}" if setting.frames else ""
+        typer.echo(f"flavour {setting.flavour}, {setting.samples} samples{clips}, network {setting.network}", err=True)
+    for note in report.notes:
+        typer.echo(note, err=True)
