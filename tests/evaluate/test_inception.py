@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from goku_core.evaluate.networks import i3d, inception
+from goku_core.evaluate.networks import c3d, i3d, inception
 from goku_core.evaluate.networks.published import filled
 from goku_core.pipeline.errors import GokuError
 
@@ -98,8 +98,33 @@ def i3d_shapes() -> dict[str, tuple[int, ...]]:
     return shapes | {"logits.conv3d.weight": (400, 1024, 1, 1, 1), "logits.conv3d.bias": (400,)}
 
 
+def c3d_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = 3
+    for name, outputs in (
+        ("1a", 64),
+        ("2a", 128),
+        ("3a", 256),
+        ("3b", 256),
+        ("4a", 512),
+        ("4b", 512),
+        ("5a", 512),
+        ("5b", 512),
+    ):
+        shapes |= {f"conv{name}.weight": (outputs, inputs, 3, 3, 3), f"conv{name}.bias": (outputs,)}
+        inputs = outputs
+    for name, outputs, width in (("6", 4096, 8192), ("7", 4096, 4096), ("8", 101, 4096)):
+        shapes |= {f"fc{name}.weight": (outputs, width), f"fc{name}.bias": (outputs,)}
+    return shapes | {"mean": (3, 16, 112, 112)}
+
+
 @pytest.mark.parametrize(
-    ("kind", "shapes", "parameters"), [(inception.Inception, inception_shapes, 23.9e6), (i3d.I3D, i3d_shapes, 12.7e6)]
+    ("kind", "shapes", "parameters"),
+    [
+        (c3d.C3D, c3d_shapes, 78.4e6 + 3 * 16 * 112 * 112),
+        (inception.Inception, inception_shapes, 23.9e6),
+        (i3d.I3D, i3d_shapes, 12.7e6),
+    ],
 )
 def test_names_and_shapes_are_those_of_the_published_file(kind, shapes, parameters):
     with torch.device("meta"):
@@ -221,6 +246,56 @@ def test_i3d_pads_as_tensorflow_does_and_answers_with_400_logits():
         logits = whole(torch.randn(1, 3, 9, 224, 224, generator=generator).clamp(-1, 1))["logits"]
     assert logits.shape == (1, 400)
     assert logits.std() > 0
+
+
+def test_c3d_sees_blue_first_with_aligned_corners_less_its_mean_clip():
+    with torch.device("meta"):
+        network = c3d.C3D()
+    generator = torch.Generator().manual_seed(4)
+    network.mean = torch.nn.Parameter(torch.rand(3, 16, 112, 112, generator=generator) * 200, requires_grad=False)
+    clip = torch.rand(1, 3, 16, 9, 14, generator=generator) * 2 - 1
+    found = network.prepared(clip)
+
+    def at(line: np.ndarray, i: int) -> float:
+        place = i * (len(line) - 1) / 111
+        low = min(int(place), len(line) - 2)
+        return line[low] + (line[low + 1] - line[low]) * (place - low)
+
+    for frame, row, column in ((0, 0, 0), (5, 111, 111), (15, 40, 77)):
+        for channel in range(3):
+            pixels = clip[0, 2 - channel, frame].numpy().astype(np.float64)
+            seen = at(np.array([at(line, column) for line in pixels]), row) * 128 + 128
+            expected = seen - float(network.mean[channel, frame, row, column])
+            assert float(found[0, channel, frame, row, column]) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_c3d_reads_chainers_arrays(tmp_path):
+    rng = np.random.default_rng(5)
+    stored = {
+        name.replace(".weight", "/W").replace(".bias", "/b"): rng.normal(
+            size=shape, scale=(2 / np.prod(shape[1:])) ** 0.5
+        ).astype(np.float32)
+        for name, shape in c3d_shapes().items()
+        if name != "mean"
+    }
+    stored["fc8/W"] *= 1e-3  # else the softmax knows one class alone
+    mean = rng.uniform(80, 110, (3, 16, 128, 171)).astype(np.float32)
+    np.savez(tmp_path / c3d.SOURCE.place, **stored)
+    np.savez(tmp_path / c3d.MEAN.place, mean=mean)
+    network = c3d.load(tmp_path)
+    np.testing.assert_array_equal(network.mean.numpy(), mean[:, :, 8:120, 8:120])
+    np.testing.assert_array_equal(network.fc8.weight.numpy(), stored["fc8/W"])
+    with torch.inference_mode():
+        odds = network(torch.rand(2, 3, 16, 64, 64, generator=torch.Generator().manual_seed(6)) * 2 - 1)[
+            "probabilities"
+        ]
+    assert odds.shape == (2, 101)
+    torch.testing.assert_close(odds.sum(dim=1), torch.ones(2))
+    assert not torch.equal(odds[0], odds[1])
+    np.savez(tmp_path / c3d.MEAN.place, mean=mean[:, :8])
+    with pytest.raises(GokuError, match="mean clip"):
+        c3d.load(tmp_path)
 
 
 def test_another_file_is_refused_and_counters_may_lack(tmp_path):

@@ -7,9 +7,11 @@ numbers do not depend on what is passed with it.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,16 +25,14 @@ from goku_core.pipeline.errors import GokuError
 if TYPE_CHECKING:
     import torch
 
-BATCH = {"inception": 32, "i3d": 4}
+BATCH = {"inception": 32, "i3d": 4, "c3d": 4}
 OUTCOME = pa.schema([("sample_id", pa.string()), ("outcome", pa.string())])
 SVD_SIDES = (240, 320)
 
 
 def network_fingerprint(flavour: Flavour, weights: Path) -> str:
     """Names the network, its weights and the way to it. Raises GokuError where the weights are not there."""
-    from goku_core.evaluate.networks import i3d, inception
-
-    said = (inception if flavour.network == "inception" else i3d).fingerprint(weights)
+    said = _module(flavour.network).fingerprint(weights)
     way = (flavour.resize, flavour.antialias, flavour.crop, flavour.frames, flavour.stride, flavour.fps)
     return f"{said}-{hashlib.sha256(repr(way).encode()).hexdigest()[:8]}"
 
@@ -132,7 +132,7 @@ def _said(ids: list[str], outcomes: list[str]) -> pa.RecordBatch:
 
 
 def read(row: Mapping[str, Any], flavour: Flavour, drawn_start: bool) -> torch.Tensor | None:
-    """Pixels of a sample: uint8 (3, h, w) of a picture, float32 (3, t, 224, 224) in -1..1 of a clip; None where it is short."""
+    """Pixels of a sample: uint8 (3, h, w) of a picture, float32 (3, t, h, w) in -1..1 of a clip; None where it is short."""
     import torch
 
     from goku_core.media.decode import read_image
@@ -159,7 +159,7 @@ def drawn(sample_id: str, last: int) -> int:
 
 
 def prepared(clip: np.ndarray, flavour: Flavour) -> torch.Tensor:
-    """uint8 (t, h, w, 3) -> float32 (3, t, 224, 224) in -1..1, by the flavour's resize."""
+    """uint8 (t, h, w, 3) -> float32 (3, t, h, w) in -1..1; 224 x 224 for I3D, by the flavour's resize; C3D resizes itself."""
     import torch
     import torch.nn.functional as F
 
@@ -173,7 +173,8 @@ def prepared(clip: np.ndarray, flavour: Flavour) -> torch.Tensor:
         x = F.interpolate(x, sides, mode="bilinear", align_corners=False, antialias=True)
         top, left = ((side - wanted) // 2 for side, wanted in zip(sides, SVD_SIDES, strict=True))
         x = x[:, :, top : top + SVD_SIDES[0], left : left + SVD_SIDES[1]]
-    x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    if flavour.network == "i3d":
+        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
     return (x / 127.5 - 1).permute(1, 0, 2, 3)
 
 
@@ -222,8 +223,10 @@ def passed(
 def _network(name: str, weights: Path, device: str) -> Any:
     import torch
 
-    from goku_core.evaluate.networks import i3d, inception
-
     if device == "cpu":
         torch.set_num_threads(1)
-    return (inception if name == "inception" else i3d).load(weights, device)
+    return _module(name).load(weights, device)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"goku_core.evaluate.networks.{name}")

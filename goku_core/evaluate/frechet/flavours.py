@@ -19,7 +19,7 @@ from goku_core.pipeline.errors import GokuError
 class Flavour:
     """A way to measure.
 
-    network    whose features: "inception", "i3d"
+    network    whose features: "inception", "i3d", "c3d"
     distances  metric -> name of the feature it is taken on
     splitting  of the Inception Score; None where the flavour has none
     manifold   precision and recall are part of it
@@ -33,7 +33,7 @@ class Flavour:
     """
 
     name: str
-    network: Literal["inception", "i3d"]
+    network: Literal["inception", "i3d", "c3d"]
     distances: Mapping[str, str]
     splitting: Splitting | None
     manifold: bool
@@ -111,6 +111,22 @@ FLAVOURS: dict[str, Flavour] = {
             expected=13_320,
             source="zero-shot UCF-101 (one clip per clip of the set, class name as prompt) as the appendix of Stable Video "
             "Diffusion has it; neither it nor Goku's paper gives every detail, the rest is our reading",
+        ),
+        Flavour(
+            "tgan2",
+            "c3d",
+            {},
+            "stylegan-v",
+            manifold=False,
+            kernel=False,
+            resize="bilinear with aligned corners to 112 x 112",
+            antialias=False,
+            crop="none",
+            frames=16,
+            stride=1,
+            fps=0.0,
+            expected=2048,
+            source="weights and way to 112 x 112 of pfnet-research/tgan2 at d83018c; splits of universome/stylegan-v at 3fecd69",
         ),
     )
 }

@@ -22,6 +22,8 @@ from goku_core.evaluate.frechet.store import Features, FeatureStore
 from goku_core.evaluate.tables import Mode
 from goku_core.pipeline.errors import GokuError
 
+NETWORK = {"fid": "inception", "fvd": "i3d", "video-is": "c3d"}
+
 
 @dataclass(frozen=True)
 class Report:
@@ -48,7 +50,7 @@ def run(
     reference: Path | None,
     flavour: str = "adm",
     *,
-    kind: Literal["fid", "fvd"] = "fid",
+    kind: Literal["fid", "fvd", "video-is"] = "fid",
     weights: Path = Path("weights"),
     device: str = "cpu",
     batch: int = 0,
@@ -66,7 +68,7 @@ def run(
 
     Raises GokuError where weights, files or samples are missing.
     """
-    chosen = flavour_named(flavour, "i3d" if kind == "fvd" else "inception")
+    chosen = flavour_named(flavour, NETWORK[kind])
     network = network_fingerprint(chosen, weights)
     clips = chosen.frames > 0
 
@@ -159,12 +161,18 @@ def _measured(
             add(metric, frechet_distance(moments(found.vectors[feature]), real), real.digest, real.count)
         _against_rows(found, against, flavour, mode, add, said)
     if flavour.splitting is not None:
-        from goku_core.evaluate.networks.inception import classifier
-
-        odds = class_probabilities(found.vectors["pool"], classifier(weights).numpy())
-        score = inception_score(odds, flavour.splitting)
+        score = inception_score(_odds(found, weights), flavour.splitting)
         add("is", score.mean, deviation=score.deviation if score.splits > 1 else None)
     return Report(tuple(results), tuple(said))
+
+
+def _odds(found: Features, weights: Path) -> np.ndarray:
+    """Class probabilities (n, classes): those of C3D, or Inception's without the bias."""
+    if "probabilities" in found.vectors:
+        return found.vectors["probabilities"]
+    from goku_core.evaluate.networks.inception import classifier
+
+    return class_probabilities(found.vectors["pool"], classifier(weights).numpy())
 
 
 def _against_rows(
