@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from openmmlab_checkpoint import PUBLISHED, SMALL, drawn, mmdet_index, official, small_config
+from openmmlab_forward import forward
 from torch import nn
 
 from goku_core.evaluate.networks import mask2former as port
@@ -111,6 +114,18 @@ def test_decoder_layer_computes_what_mmcvs_layer_computed(tensors, network):
             query, 0, None, [where], place, [memory], encoder_attention_mask=mask
         )[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_whole_network_computes_what_the_checkpoint_computes_under_its_own_names(tensors, network):
+    # 96 x 160 pixels: maps of 24 x 40 to 3 x 5, whose windows are padded, shifted and cut.
+    double = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
+    pixels = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    with torch.inference_mode():
+        classes, masks = forward(double, pixels, **SMALL)
+        found = copy.deepcopy(network).double()(pixel_values=pixels)
+    assert masks.std() > 0.01
+    torch.testing.assert_close(found.class_queries_logits[0], classes, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.masks_queries_logits[0], masks, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
