@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from openmmlab_checkpoint import SMALL, drawn, official, small_config
+from openmmlab_checkpoint import PUBLISHED, SMALL, drawn, official, small_config
 from PIL import Image
 from tiny_scorers import tiny_clip
 
-from goku_core.evaluate.judges import mask2former as judging
-from goku_core.evaluate.judges.coco import LABELS
-from goku_core.evaluate.judges.instances import Instance, full_size, instances, prepared, resized
+from goku_core.evaluate.judges.geneval import mask2former as judging
+from goku_core.evaluate.judges.geneval.coco import LABELS
+from goku_core.evaluate.judges.geneval.instances import Instance, full_size, instances, prepared, resized
 from goku_core.evaluate.judges.judge import Bench, Seen, judge_named
 from goku_core.evaluate.manifest import Prompt, Sample
 from goku_core.evaluate.networks import mask2former as port
@@ -192,6 +192,10 @@ def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path):
     assert judge.dimensions == {"geneval/geneval"}
     assert "download.openmmlab.com" in judge.missing()
     assert "openai/clip-vit-large-patch14" in judge.missing()
+    picture = np.zeros((4, 4, 3), np.uint8)
+    for name, color, suits in (("dog", "red", True), ("circle", "red", False), ("dog", "mauve", False)):
+        metadata = {"tag": "colors", "include": [{"class": name, "count": 1, "color": color}]}
+        assert judge.suits(seen(metadata, picture).sample) is suits
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +223,15 @@ def test_a_picture_goes_through_detector_and_verdict(small):
 def test_random_weights_do_not_pass_the_check(small):
     with pytest.raises(GokuError, match=r"does not outline|calls a"):
         small.check()
+
+
+@pytest.mark.slow
+def test_the_published_size_runs_on_a_cpu(tmp_path):
+    torch.save({"state_dict": drawn(official(**PUBLISHED)), "meta": {}}, tmp_path / port.SOURCE.place)
+    tiny_clip(tmp_path / judging.CLIP.place)
+    judge = judge_named("mask2former", Bench(weights=tmp_path))
+    picture, _ = judging.rendered((200, 30, 30))
+    metadata = {"tag": "single_object", "include": [{"class": "car", "count": 1}]}
+    answer = judge.judge([seen(metadata, picture)])[0]
+    assert answer.dimension == "geneval"
+    assert answer.score in (0.0, 1.0)

@@ -62,10 +62,12 @@ def _radii(rows: np.ndarray, neighbours: int, distances: Distances, block: int) 
     """(n,) squared distance to the k-th neighbour; number 0 of the sorted distances is the sample itself."""
     reach = np.empty(len(rows))
     for start in range(0, len(rows), block):
-        parts = [
-            distances(rows[start : start + block], rows[other : other + block]) for other in range(0, len(rows), block)
-        ]
-        reach[start : start + block] = np.partition(np.concatenate(parts, axis=1), neighbours, axis=1)[:, neighbours]
+        here = rows[start : start + block]
+        nearest = np.full((len(here), neighbours + 1), np.inf)
+        for other in range(0, len(rows), block):
+            near = np.concatenate([nearest, distances(here, rows[other : other + block])], axis=1)
+            nearest = np.partition(near, neighbours, axis=1)[:, : neighbours + 1]
+        reach[start : start + block] = nearest.max(axis=1)
     return reach
 
 

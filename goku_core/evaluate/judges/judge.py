@@ -19,7 +19,7 @@ from goku_core.evaluate.manifest import Sample
 from goku_core.pipeline.errors import GokuError
 
 JUDGES: dict[str, str] = {
-    "mask2former": "goku_core.evaluate.judges.mask2former:make",
+    "mask2former": "goku_core.evaluate.judges.geneval.mask2former:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
 

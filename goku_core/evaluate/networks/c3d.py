@@ -22,10 +22,11 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source, obtain
 from goku_core.scorers.weights import digest
 
-_WHERE = "the link in README.md of pfnet-research/tgan2, section Pre-trained weights; save it as weights/"
+_WHERE = "https://github.com/mitmul/tgan2/releases/download/untagged-d2d4900c6c1bb09d9f5a/"
 _LICENCE = "MIT (the repository's; the Caffe model's own licence is not stated)"
-SOURCE = Source("c3d-ucf101", "conv3d_deepnetA_ucf.npz", f"{_WHERE}conv3d_deepnetA_ucf.npz", _LICENCE)
-MEAN = Source("c3d-ucf101-mean", "mean2.npz", f"{_WHERE}mean2.npz", _LICENCE)
+_FETCH = f"curl -L -o weights/{{file}} {_WHERE}{{file}}"
+SOURCE = Source("c3d-ucf101", "conv3d_deepnetA_ucf.npz", _FETCH.format(file="conv3d_deepnetA_ucf.npz"), _LICENCE)
+MEAN = Source("c3d-ucf101-mean", "mean2.npz", _FETCH.format(file="mean2.npz"), _LICENCE)
 FRAMES, SIDE, CLASSES = 16, 112, 101
 EDGE = 8
 """The mean clip is 128 x 171; its part from (8, 8) on is subtracted."""

@@ -21,7 +21,8 @@ from goku_core.scorers.weights import digest, read_tensors
 SOURCE = Source(
     name="i3d-kinetics-400",
     place="i3d_pretrained_400.pt",
-    get="the link in wilson1yan/VideoGPT, videogpt/fvd; save it as weights/i3d_pretrained_400.pt",
+    get='curl -L -o weights/i3d_pretrained_400.pt "https://onedrive.live.com/download?cid=78EEF3EB6AE7DBCB&'
+    'resid=78EEF3EB6AE7DBCB%21199&authkey=AApKdFHPXzWLNyI"',
     licence="not stated for the file; the network it was converted from is Apache-2.0 (deepmind/kinetics-i3d)",
 )
 SIDE = 224

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from goku_core.evaluate.judges.coco import LABELS
 from goku_core.evaluate.judges.detector import Detection
+from goku_core.evaluate.judges.geneval.coco import LABELS
 from goku_core.evaluate.judges.judge import Answer, Bench, Seen
+from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.verdict import judge_image
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source, lacks, obtain
@@ -29,7 +30,7 @@ from goku_core.scorers.sources import Source, lacks, obtain
 if TYPE_CHECKING:
     from transformers import Mask2FormerConfig
 
-    from goku_core.evaluate.judges.instances import Instance
+    from goku_core.evaluate.judges.geneval.instances import Instance
     from goku_core.scorers.clip import Clip
 
 REVISION = 1
@@ -69,18 +70,28 @@ class Mask2FormerJudge:
         self._texts: dict[str, np.ndarray] = {}
 
     @property
-    def fingerprint(self) -> str:
+    def sources(self) -> tuple[Source, ...]:
+        """The weights it works with."""
         from goku_core.evaluate.networks.mask2former import SOURCE
+
+        return SOURCE, CLIP
+
+    @property
+    def fingerprint(self) -> str:
         from goku_core.scorers.weights import digest
 
-        digests = [digest(obtain(source, self._weights)) for source in (SOURCE, CLIP)]
+        digests = [digest(obtain(source, self._weights)) for source in self.sources]
         settings = (REVISION, LEAST, LEAST_COUNTING, AT_MOST, COLORS, TEMPLATES, GROUND, digests, "float32")
         return f"mask2former-{hashlib.sha256(repr(settings).encode()).hexdigest()[:12]}"
 
     def missing(self) -> str:
-        from goku_core.evaluate.networks.mask2former import SOURCE
+        return "; ".join(filter(None, (lacks(source, self._weights) for source in self.sources)))
 
-        return "; ".join(filter(None, (lacks(SOURCE, self._weights), lacks(CLIP, self._weights))))
+    def suits(self, sample: Sample) -> bool:
+        """Whether all that the clauses name is a class of COCO, and every colour one of the ten."""
+        metadata = sample.prompt.metadata
+        clauses = [*metadata.get("include", ()), *metadata.get("exclude", ())]
+        return all(c["class"] in LABELS and c.get("color", COLORS[0]) in COLORS for c in clauses)
 
     def judge(self, seen: Sequence[Seen]) -> list[Answer]:
         """One verdict per picture, by GenEval's line of metadata. Evidence: label, score, box, area, colour of every thing."""
@@ -108,7 +119,7 @@ class Mask2FormerJudge:
         """Everything the detector proposes in a uint8 RGB picture (H, W, 3), best first, at most 100."""
         import torch
 
-        from goku_core.evaluate.judges.instances import full_size, instances, prepared
+        from goku_core.evaluate.judges.geneval.instances import full_size, instances, prepared
 
         pixels, inner = prepared(picture)
         with torch.inference_mode():
@@ -118,7 +129,7 @@ class Mask2FormerJudge:
 
     def color(self, picture: np.ndarray, mask: np.ndarray, label: str) -> str:
         """The name of COLORS that CLIP gives to what the mask leaves of the picture; all else is grey, the box is cut out."""
-        from goku_core.evaluate.judges.instances import box_of
+        from goku_core.evaluate.judges.geneval.instances import box_of
 
         left, top, right, bottom = map(int, box_of(mask))
         alone = np.where(mask[..., None], picture, np.uint8(GROUND))[top:bottom, left:right]
