@@ -225,6 +225,8 @@ def _network(name: str, weights: Path, device: str) -> Any:
 
     if device == "cpu":
         torch.set_num_threads(1)
+    # Half of the digits of a float32 would be cut off in convolutions on a GPU, and the choice of an algorithm be left to chance.
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
     return _module(name).load(weights, device)
 
 

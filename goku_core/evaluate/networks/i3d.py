@@ -21,8 +21,8 @@ from goku_core.scorers.weights import digest, read_tensors
 SOURCE = Source(
     name="i3d-kinetics-400",
     place="i3d_pretrained_400.pt",
-    get='curl -L -o weights/i3d_pretrained_400.pt "https://onedrive.live.com/download?cid=78EEF3EB6AE7DBCB&'
-    'resid=78EEF3EB6AE7DBCB%21199&authkey=AApKdFHPXzWLNyI"',
+    get="curl -L -o weights/i3d_pretrained_400.pt "
+    '"https://drive.google.com/uc?export=download&id=1mQK8KD8G6UWRa5t87SRMm5PVXtlpneJT"',
     licence="not stated for the file; the network it was converted from is Apache-2.0 (deepmind/kinetics-i3d)",
 )
 SIDE = 224
