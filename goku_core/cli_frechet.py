@@ -10,7 +10,7 @@ import typer
 
 Set = Annotated[Path, typer.Argument(help="Folder of samples, folder of an evaluation, or an .npz with arr_0")]
 Weights = Annotated[Path, typer.Option(help="Folder of weights; see docs/weights.md")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run")]
 Batch = Annotated[int, typer.Option(min=0, help="Samples in one pass; 0: 32 pictures, 4 clips")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read and pass samples; the result is the same")]
 Kept = Annotated[Path | None, typer.Option("--features", help="Where features are kept [default: beside the set]")]
@@ -34,10 +34,10 @@ def fid(
         str, typer.Option(help="adm (FID, sFID, IS, precision, recall) or torch-fidelity (FID, KID, IS)")
     ] = "adm",
     mode: Annotated[
-        str, typer.Option(help="Of precision and recall: corrected, or official (half precision)")
+        Literal["official", "corrected"], typer.Option(help="Of precision and recall; official: in half precision")
     ] = "corrected",
     weights: Weights = Path("weights"),
-    device: Device = "cpu",
+    device: Device = "auto",
     batch: Batch = 0,
     workers: Workers = 1,
     features: Kept = None,
@@ -55,7 +55,7 @@ def fvd(
     reference: Annotated[Path, typer.Option(help="Folder of real clips")],
     flavour: Annotated[str, typer.Option(help="stylegan-v (fvd2048_16f) or svd (zero-shot UCF-101)")] = "stylegan-v",
     weights: Weights = Path("weights"),
-    device: Device = "cpu",
+    device: Device = "auto",
     batch: Batch = 0,
     workers: Workers = 1,
     features: Kept = None,
@@ -71,7 +71,7 @@ def fvd(
 def video_is(
     place: Set,
     weights: Weights = Path("weights"),
-    device: Device = "cpu",
+    device: Device = "auto",
     batch: Batch = 0,
     workers: Workers = 1,
     features: Kept = None,
@@ -89,19 +89,17 @@ def _measure(
     place: Path,
     reference: Path | None,
     flavour: str,
-    mode: str,
+    mode: Literal["official", "corrected"],
     weights: Path,
-    device: str,
+    device: Literal["auto", "cpu", "cuda"],
     batch: int,
     workers: int,
     features: Path | None,
     as_json: bool,
 ) -> None:
     from goku_core.evaluate.frechet.measure import run
-    from goku_core.pipeline.errors import GokuError
+    from goku_core.evaluate.frechet.recorded import keep
 
-    if mode not in ("official", "corrected"):
-        raise GokuError(f"--mode {mode}: official or corrected")
     report = run(
         place,
         reference,
@@ -116,6 +114,7 @@ def _measure(
     )
     if as_json:
         typer.echo(json.dumps(report.as_json()))
+        keep(place, report)
         return
     for one in report.measurements:
         spread = "" if one.deviation is None else f" +- {one.deviation:.4f}"
@@ -126,3 +125,5 @@ def _measure(
         typer.echo(f"flavour {setting.flavour}, {setting.samples} samples{clips}, network {setting.network}", err=True)
     for note in report.notes:
         typer.echo(note, err=True)
+    if kept := keep(place, report):
+        typer.echo(f"{len(kept)} numbers are now records of {place}", err=True)

@@ -13,11 +13,14 @@ from typer.testing import CliRunner
 
 from goku_core import cli_frechet
 from goku_core.evaluate.frechet.extract import drawn, extract, network_fingerprint, passed, prepared, read
-from goku_core.evaluate.frechet.flavours import FLAVOURS, difference
-from goku_core.evaluate.frechet.measure import run
+from goku_core.evaluate.frechet.flavours import FLAVOURS, Measurement, Setting, difference
+from goku_core.evaluate.frechet.measure import Report, run
 from goku_core.evaluate.frechet.members import members
+from goku_core.evaluate.frechet.recorded import keep
 from goku_core.evaluate.frechet.store import FeatureStore
+from goku_core.evaluate.manifest import Prompt, plan, write
 from goku_core.evaluate.networks import i3d, inception
+from goku_core.evaluate.records import RecordStore
 from goku_core.pipeline.errors import GokuError
 
 
@@ -163,6 +166,51 @@ def test_weights_that_are_not_there_are_named_with_the_way_to_get_them(tmp_path)
         run(made, None, weights=tmp_path)
     with pytest.raises(GokuError, match="no pictures"):
         members(clips(tmp_path / "clips", [2], seed=7), clips=False)
+
+
+def planned(folder, benchmark: str, count: int):
+    prompts = [Prompt(f"{benchmark}-{number:05d}", "", "set", ()) for number in range(count)]
+    samples = plan(benchmark, "image", prompts, 1, seed=0)
+    write(folder / "manifest.parquet", samples)
+    return [sample.sample_id for sample in samples]
+
+
+def measured(value: float, flavour: str = "adm") -> Report:
+    setting = Setting(flavour, "inception-1", "corrected", "tf1", False, "none", 0, 0, 0.0, 2, "abc", 10)
+    numbers = {"fid": value, "is": 7.0, "kid": 0.1}
+    return Report(
+        tuple(Measurement(name, number, setting) for name, number in numbers.items()), (), "digest of the set"
+    )
+
+
+def test_numbers_become_records_of_their_evaluation_once(tmp_path):
+    planned(tmp_path, "imagenet", 2)
+    assert len(keep(tmp_path, measured(3.5))) == 2  # KID is no number of the benchmark
+    assert keep(tmp_path, measured(3.5)) == []
+    rows = {row.dimension: row for row in RecordStore(tmp_path / "records").rows()}
+    assert {name: (row.score, row.count, row.sample_id) for name, row in rows.items()} == {
+        "fid": (3.5, 2, "imagenet-set-0"),
+        "is": (7.0, 2, "imagenet-set-0"),
+    }
+    assert json.loads(rows["fid"].evidence)["setting"]["network"] == "inception-1"
+    for other in (measured(3.6), measured(3.5, "torch-fidelity")):
+        with pytest.raises(GokuError, match="One evaluation keeps one"):
+            keep(tmp_path, other)
+    (tmp_path / "plain").mkdir()
+    assert keep(tmp_path / "plain", measured(3.5)) == []
+
+
+def test_the_set_of_an_evaluation_is_what_was_planned_as_one(tmp_path):
+    ids = planned(tmp_path, "imagenet", 2)
+    made = pictures(tmp_path / "samples", 1, seed=9)
+    (made / "0.png").rename(made / f"{ids[1]}.png")
+    with pytest.raises(GokuError, match=f"1 of 2 planned samples are not there, the first is {ids[0]}"):
+        members(tmp_path, clips=False)
+    for name in (ids[0], "geneval-00000-0"):
+        (made / f"{name}.png").write_bytes((made / f"{ids[1]}.png").read_bytes())
+    assert [member.sample_id for member in members(tmp_path, clips=False)] == sorted(ids)
+    planned(tmp_path, "geneval", 3)  # nothing in it is a set of its own: all that is there is measured
+    assert len(members(tmp_path, clips=False)) == 3
 
 
 def test_rows_of_a_batch_do_not_know_each_other(weights):

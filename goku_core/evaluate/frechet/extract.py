@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = {"inception": 32, "i3d": 4, "c3d": 4}
+MEMORY = 12 << 30
+"""Of a worker: a batch of the largest network on a CPU, or what CUDA maps, with room to spare."""
 OUTCOME = pa.schema([("sample_id", pa.string()), ("outcome", pa.string())])
 SVD_SIDES = (240, 320)
 
@@ -57,7 +59,8 @@ def extract(
 
     Raises GokuError naming files that cannot be read.
     """
-    from goku_core.pipeline.pool import Devices, run_operator
+    from goku_core.pipeline.pool import run_operator
+    from goku_core.scorers.devices import accelerators
 
     there = store.known()
     left = [member for member in found if (member.sample_id, member.media) not in there]
@@ -84,7 +87,8 @@ def extract(
             settings,
             workers=workers,
             batch_rows=settings["batch"],
-            devices=None if device == "cpu" else Devices(share=1.0),
+            memory_bytes=MEMORY,
+            devices=accelerators(device, 1.0, "--device"),
             name=f"features {flavour.network}",
             on_progress=on_progress,
         )

@@ -15,25 +15,31 @@ from goku_core.evaluate.frechet.flavours import Flavour, Measurement, Setting, f
 from goku_core.evaluate.frechet.inception_score import class_probabilities, inception_score
 from goku_core.evaluate.frechet.kernel import SUBSET_SIZE, kernel_distance
 from goku_core.evaluate.frechet.manifold import NEIGHBOURS, precision_recall
-from goku_core.evaluate.frechet.members import members
+from goku_core.evaluate.frechet.members import Member, members
 from goku_core.evaluate.frechet.moments import Moments, frechet_distance, moments
 from goku_core.evaluate.frechet.reference import holds_pictures, published
 from goku_core.evaluate.frechet.store import Features, FeatureStore
 from goku_core.evaluate.tables import Mode
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.devices import resolved
 
 NETWORK = {"fid": "inception", "fvd": "i3d", "video-is": "c3d"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured, and in words what limits it."""
+    """What was measured, and in words what limits it. media: SHA-256 over the ids and files of the set."""
 
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...]
+    media: str
 
     def as_json(self) -> dict[str, Any]:
-        return {"measurements": [m.as_json() for m in self.measurements], "notes": list(self.notes)}
+        return {
+            "measurements": [m.as_json() for m in self.measurements],
+            "notes": list(self.notes),
+            "media": self.media,
+        }
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def run(
     *,
     kind: Literal["fid", "fvd", "video-is"] = "fid",
     weights: Path = Path("weights"),
-    device: str = "cpu",
+    device: str = "auto",
     batch: int = 0,
     workers: int = 1,
     mode: Mode = "corrected",
@@ -70,29 +76,32 @@ def run(
     """
     chosen = flavour_named(flavour, NETWORK[kind])
     network = network_fingerprint(chosen, weights)
-    clips = chosen.frames > 0
+    clips, machine = chosen.frames > 0, resolved(device)
 
-    def drawn(place: Path, real: bool) -> tuple[Features, tuple[str, ...]]:
+    def drawn(place: Path, there: Sequence[Member], real: bool) -> tuple[Features, tuple[str, ...]]:
         return extract(
-            members(place, clips),
+            there,
             chosen,
             weights,
             FeatureStore((features or features_of(place)) / ("drawn" if real and clips else "first"), network),
-            device=device,
+            device=machine,
             batch=batch,
             workers=workers,
             drawn_start=real and clips,
             on_progress=on_progress,
         )
 
-    found, _ = drawn(folder, real=False)
+    own = members(folder, clips)
+    found, _ = drawn(folder, own, real=False)
     notes = []
     against = None
     if reference is not None:
-        against, short = _reference(reference, chosen, drawn)
+        against, short = _reference(reference, chosen, lambda place: drawn(place, members(place, clips), real=True))
         if short:
             notes.append(f"{len(short)} clips of the reference are too short and left out, as the flavour has it")
-    return _measured(found, against, chosen, network, weights, mode, notes)
+    lines = "".join(f"{member.sample_id} {member.media}\n" for member in own)
+    results, said = _measured(found, against, chosen, network, weights, mode, notes)
+    return Report(results, said, hashlib.sha256(lines.encode()).hexdigest())
 
 
 def features_of(place: Path) -> Path:
@@ -103,7 +112,7 @@ def features_of(place: Path) -> Path:
 
 
 def _reference(
-    place: Path, flavour: Flavour, drawn: Callable[[Path, bool], tuple[Features, tuple[str, ...]]]
+    place: Path, flavour: Flavour, drawn: Callable[[Path], tuple[Features, tuple[str, ...]]]
 ) -> tuple[Reference, tuple[str, ...]]:
     stored = published(place) if place.is_file() else {}
     wanted = set(flavour.distances.values())
@@ -112,7 +121,7 @@ def _reference(
         if missing := sorted(wanted - set(stored)):
             raise GokuError(f"{place} holds no statistics of {', '.join(missing)}, and no pictures to take them from")
         return Reference(stored, None, 0), ()
-    rows, short = drawn(place, True)
+    rows, short = drawn(place)
     statistics = {name: stored[name] if name in stored else moments(rows.vectors[name]) for name in wanted}
     return Reference(statistics, rows, len(rows.ids)), short
 
@@ -125,7 +134,7 @@ def _measured(
     weights: Path,
     mode: Mode,
     notes: Sequence[str],
-) -> Report:
+) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
     count = len(found.ids)
     said, results = list(notes), []
     if count != flavour.expected:
@@ -163,7 +172,7 @@ def _measured(
     if flavour.splitting is not None:
         score = inception_score(_odds(found, weights), flavour.splitting)
         add("is", score.mean, deviation=score.deviation if score.splits > 1 else None)
-    return Report(tuple(results), tuple(said))
+    return tuple(results), tuple(said)
 
 
 def _odds(found: Features, weights: Path) -> np.ndarray:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from goku_core.evaluate.manifest import read as read_manifest
 from goku_core.pipeline.errors import GokuError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 CLIPS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".npy")
+SETS = ("imagenet", "ucf101")
+"""Benchmarks whose samples are measured as a whole; of an evaluation that has some, they alone are the set."""
 ROWS = "arr_0"
 """The array of uint8 pictures in a sample batch or reference batch of guided-diffusion."""
 
@@ -31,13 +34,15 @@ class Member:
 def members(place: Path, clips: bool) -> list[Member]:
     """The set at `place`, sorted by sample id: a folder (searched through), the folder of an evaluation, or an .npz.
 
-    Raises GokuError where nothing of that kind is there. A picture's id is its path below the folder without ending.
+    A picture's id is its path below the folder without ending. Raises GokuError where nothing of that kind is there, or an
+    evaluation lacks planned samples: a distance over fewer is another number.
     """
     if place.is_file():
         return _rows(place, clips)
     if not place.is_dir():
         raise GokuError(f"{place} is not there: name a folder of {'clips' if clips else 'pictures'}, or an .npz")
-    folder = place / "samples" if (place / "manifest.parquet").is_file() else place
+    planned = _planned(place, clips)
+    folder = place if planned is None else place / "samples"
     endings = CLIPS if clips else PICTURES
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
     if not files:
@@ -47,7 +52,23 @@ def members(place: Path, clips: bool) -> list[Member]:
     if len(by_id) < len(found):
         twice = next(m for m in found if by_id[m.sample_id] is not m)
         raise GokuError(f"{twice.path} has a twin of another ending: one file per sample. Remove one of the two")
+    if planned:
+        if missing := sorted(planned - by_id.keys()):
+            raise GokuError(
+                f"{folder}: {len(missing)} of {len(planned)} planned samples are not there, the first is {missing[0]}. "
+                "Draw or import them first."
+            )
+        return [by_id[name] for name in sorted(planned)]
     return [by_id[name] for name in sorted(by_id)]
+
+
+def _planned(place: Path, clips: bool) -> set[str] | None:
+    """Ids of the samples that are to be measured as a whole; empty: all that are there. None where nothing is planned."""
+    if not (place / "manifest.parquet").is_file():
+        return None
+    media = "video" if clips else "image"
+    samples = read_manifest(place / "manifest.parquet")
+    return {sample.sample_id for sample in samples if sample.benchmark in SETS and sample.media == media}
 
 
 def _rows(path: Path, clips: bool) -> list[Member]:
