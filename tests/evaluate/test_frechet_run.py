@@ -21,6 +21,7 @@ from goku_core.evaluate.frechet.store import FeatureStore
 from goku_core.evaluate.manifest import Prompt, plan, write
 from goku_core.evaluate.networks import i3d, inception
 from goku_core.evaluate.records import RecordStore
+from goku_core.media.encode import write_video
 from goku_core.pipeline.errors import GokuError
 
 
@@ -143,6 +144,22 @@ def test_clips_are_taken_as_the_flavour_has_it(weights, tmp_path):
     torch.testing.assert_close(first[:, 3], expected[0] / 255 * 2 - 1, rtol=0, atol=1e-5)
     assert first.shape == (3, 16, 224, 224)
     assert prepared(whole[:16], FLAVOURS["svd"]).shape == (3, 16, 224, 224)
+
+
+def test_a_clip_of_another_rate_is_shown_at_the_flavours(tmp_path):
+    # Frame k of a clip of 50 fps is grey of value 4 k: at 25 fps every other one is seen, at 10 fps each two or three times.
+    flavour = FLAVOURS["svd"]
+    for fps, shown in (
+        (50, [2 * k for k in range(16)]),
+        (25, list(range(16))),
+        (10, [int(k / 2.5 + 1e-9) for k in range(16)]),
+    ):
+        place = tmp_path / f"{fps}.mp4"
+        write_video(place, [np.full((32, 48, 3), 4 * k, np.uint8) for k in range(40)], fps, crf=1)
+        row = {"sample_id": "a", "path": str(place), "row": -1}
+        pixels = read(row, flavour, drawn_start=False)
+        seen = ((pixels.mean(dim=(0, 2, 3)) + 1) * 127.5 / 4).numpy()
+        np.testing.assert_allclose(seen, shown, atol=0.6)
 
 
 @pytest.mark.slow
