@@ -51,9 +51,13 @@ def class_probabilities(features: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     ADM builds its softmax from the graph's MatMul alone, and so does every IS that is compared with it.
     """
-    logits = features.astype(np.float64) @ weight.astype(np.float64).T
-    logits -= logits.max(axis=1, keepdims=True)
-    odds = np.exp(logits)
+    across = weight.astype(np.float64).T
+    parts = (features[start : start + ADM_SPLIT] for start in range(0, len(features), ADM_SPLIT))
+    return np.concatenate([_softmax(part.astype(np.float64) @ across) for part in parts])
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
 
