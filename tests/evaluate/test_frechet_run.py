@@ -12,9 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from goku_core import cli_frechet
+from goku_core.evaluate.frechet import run
 from goku_core.evaluate.frechet.extract import drawn, extract, network_fingerprint, passed, prepared, read
 from goku_core.evaluate.frechet.flavours import FLAVOURS, Measurement, Setting, difference
-from goku_core.evaluate.frechet.measure import Report, run
+from goku_core.evaluate.frechet.measure import Report
 from goku_core.evaluate.frechet.members import members
 from goku_core.evaluate.frechet.recorded import keep
 from goku_core.evaluate.frechet.store import FeatureStore
