@@ -29,6 +29,7 @@ JUDGES: dict[str, str] = {
     "viclip": "goku_core.evaluate.judges.video.viclip:make",
     "human_action": "goku_core.evaluate.judges.video.human_action:make",
     "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
+    "mask2former": "goku_core.evaluate.judges.geneval.mask2former:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
 

@@ -1,0 +1,1 @@
+"""GenEval's own judge: Mask2Former and CLIP."""
