@@ -29,7 +29,6 @@ COMMANDS = {
     "generate": ("goku_core.cli_generate", "generate"),
     "inspect": ("goku_core.cli_inspect", "inspect"),
     "evaluate": ("goku_core.cli_evaluate", "evaluate"),
-    "compare": ("goku_core.cli_compare", "compare"),
     "promote": ("goku_core.cli_promote", "promote"),
     "rollback": ("goku_core.cli_promote", "rollback"),
     "registry": ("goku_core.cli_promote", "registry"),

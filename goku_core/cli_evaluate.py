@@ -117,7 +117,7 @@ def plan(
         + (f", rewritten ({drawing.rewriting})" if words else "")
         + ("" if new else ", planned before")
     )
-    typer.echo(f"{opened.notice} ({opened.licence})")
+    typer.echo(f"{opened.notice}; licence: {opened.licence}")
 
 
 @evaluate.command("sample")

@@ -31,7 +31,7 @@ PUBLISHED = {
     OBJECTS: "f39a3d2ff6067d7738673cbf465dc659ccc750776162989a5d9916f1d5f3e231",
 }
 LICENCE = "MIT"
-NOTICE = "T2I-CompBench prompts: https://github.com/Karine-Huang/T2I-CompBench, MIT licence"
+NOTICE = "T2I-CompBench prompts, https://github.com/Karine-Huang/T2I-CompBench"
 SAMPLES = 10
 
 

@@ -83,7 +83,7 @@ def _bytes(address: str) -> bytes | None:
         if status not in TRANSIENT and status != 0:
             break
         if attempt < TRIES:
-            time.sleep(0.5 * 2**attempt)
+            time.sleep(0.2 * 2**attempt)
     raise GokuError(f"{address}: {why}")
 
 

@@ -24,7 +24,7 @@ PUBLISHED = {
     PROMPTS: "b71b8072c180a306c923c4fa0d7c13bfc6f4b7bc5071f9dc8d5e316348a7a5cb",
 }
 LICENCE = "Apache-2.0; the prompts were expanded from older sets with terms of their own (PoseScript: non-commercial)"
-NOTICE = "DPG-Bench prompts: https://github.com/TencentQQGYLab/ELLA, Apache-2.0"
+NOTICE = "DPG-Bench prompts, https://github.com/TencentQQGYLab/ELLA"
 SAMPLES = 4
 COLUMNS = ("item_id", "text", "proposition_id", "dependency", "tuple", "question_natural_language")
 

@@ -15,7 +15,7 @@ FILE = "evaluation_metadata.jsonl"
 FILES, EXTRA = (FILE,), ()
 PUBLISHED = {FILE: "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"}
 LICENCE = "MIT"
-NOTICE = "GenEval prompts: https://github.com/djghosh13/geneval, MIT licence"
+NOTICE = "GenEval prompts, https://github.com/djghosh13/geneval"
 SAMPLES = 4
 FIELDS = {"tag", "prompt", "include", "exclude"}
 

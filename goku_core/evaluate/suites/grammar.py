@@ -19,8 +19,8 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.scenes.grammar import benchmark_prompts, motion_prompts
 from goku_core.scenes.vocabulary import COLORS, GENEVAL_TASKS, NUMBERS, RELATIONS, SHAPES, phrase, plural
 
-LICENCE = "that of this project"
-NOTICE = "prompts of the procedural sample corpus, made by this project's own grammar"
+LICENCE = "as this project"
+NOTICE = "prompts of the procedural sample corpus"
 PER_TASK = 24  # our choice: what the smallest vocabulary of colours and shapes gives
 GROUNDS = ("plain ground", "striped ground", "cloudy ground")
 VBENCH_RELATIONS = {

@@ -17,7 +17,7 @@ FILE = "VBench2_full_info.json"
 FILES, EXTRA = (FILE,), ()
 PUBLISHED = {FILE: "115e54e02ffbeee118ffe598fb497e9a4e40232a4ac4e0a3fd4e33867590a272"}
 LICENCE = "Apache-2.0"
-NOTICE = "VBench-2.0 prompts: https://github.com/Vchitect/VBench, Apache-2.0"
+NOTICE = "VBench-2.0 prompts, https://github.com/Vchitect/VBench"
 SAMPLES, DIVERSITY_SAMPLES = 3, 20
 DIMENSIONS = (
     "Camera_Motion",
