@@ -142,7 +142,7 @@ def sample(
     name = model or next((s.drawing.model for s in samples if s.drawing.model), None)
     if name is None:
         raise GokuError(f"{folder} was planned without a model: name one with --model.")
-    found = _located(name)
+    found = _located(name) if model else _planned_model(name)
     if not samples[0].drawing.model and sampling.drawn(folder, samples) and not (folder / sampling.RUN_FILE).is_file():
         raise GokuError(f"{folder} holds samples that came from elsewhere: draw with a model in a folder of its own.")
     samples = planning.bind(folder, samples, found.digest)
@@ -300,6 +300,15 @@ def _located(name: str) -> Model:
     return locate(Path.cwd(), name)
 
 
+def _planned_model(digest: str) -> Model:
+    """The model of a plan: one the workspace knows by its digest, or a folder below models."""
+    folders = [path.parent for path in sorted(Path("models").glob("*/model.safetensors")) if path.parent.name != "vae"]
+    for folder in folders:
+        if (folder / "config.json").is_file() and (found := _located(str(folder))).digest == digest:
+            return found
+    return _located(digest)
+
+
 def _rewriting(file: Path | None, suite: Sequence[Prompt], prompts: Sequence[Prompt]) -> Rewriting | None:
     if file is None:
         return None
@@ -328,6 +337,9 @@ def _plan_for(
         module = format_named(benchmark)
         media, counts = module.MEDIA, per_prompt or module.per_prompt
     samples = planning.planned(benchmark, media, spread(prompts, limit), counts, 0, Drawing())
+    intake.matched(
+        source, samples
+    )  # before the plan is written: one that the folder does not fit would stand in the way
     planning.settle(out, samples)
     if opened:
         opened.write(out)

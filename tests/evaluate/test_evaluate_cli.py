@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 import tiny_painter
@@ -13,9 +12,7 @@ from typer.testing import CliRunner
 from goku_core import cli_evaluate
 from goku_core.evaluate import manifest, sampling
 from goku_core.pipeline.errors import GokuError
-from goku_core.references import Model
-
-DIGEST = "ab" * 32
+from goku_core.references import locate
 
 
 def goku(*arguments):
@@ -27,10 +24,9 @@ def goku(*arguments):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder in which "mine" is the name of a tiny model with random weights."""
+    """A workspace with one model of random weights, models/tiny."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_evaluate, "_located", lambda name: Model(tmp_path, DIGEST, tmp_path))
-    monkeypatch.setattr(Model, "open", lambda self, task, device: tiny_painter.tiny_painter())
+    tiny_painter.tiny_model(tmp_path)
     return tmp_path
 
 
@@ -40,9 +36,11 @@ def test_from_a_plan_to_an_official_folder_and_back(place):
     assert json.loads(goku("plan", "geneval", "--limit", 5, "--per-prompt", 2, "--out", "e", "--json"))["new"] is False
     with pytest.raises(GokuError, match="was planned without a model"):
         goku("sample", "e")
-    first = json.loads(goku("sample", "e", "--model", "mine", "--shard", "1/2", "--batch", 3, "--json"))
+    first = json.loads(goku("sample", "e", "--model", "models/tiny", "--shard", "1/2", "--batch", 3, "--json"))
     assert (first["written"], first["drawn"], first["batch"]) == (6, 6, 3)
-    assert {s.drawing.model for s in manifest.read(place / "e/manifest.parquet")} == {DIGEST}
+    assert {s.drawing.model for s in manifest.read(place / "e/manifest.parquet")} == {
+        locate(place, "models/tiny").digest
+    }
     second = json.loads(goku("sample", "e", "--shard", "2/2", "--json"))
     assert (second["written"], second["drawn"]) == (4, 10)
     with pytest.raises(GokuError, match="begun with --batch 3, not 4"):
@@ -54,7 +52,6 @@ def test_from_a_plan_to_an_official_folder_and_back(place):
     assert json.loads(goku("export", "e", "official", "--json"))["files"] == 10
     with pytest.raises(GokuError, match=r"of 20 samples are missing.*--per-prompt"):
         goku("import", "geneval", "official", "--out", "b")
-    shutil.rmtree("b")
     came = json.loads(goku("import", "geneval", "official", "--out", "b", "--per-prompt", 2, "--json"))
     assert (came["taken"], came["surplus"]) == (10, [])
     samples = manifest.read(place / "b/manifest.parquet")
@@ -62,7 +59,7 @@ def test_from_a_plan_to_an_official_folder_and_back(place):
         assert sampling.place(place / "e", sample).read_bytes() == sampling.place(place / "b", sample).read_bytes()
     assert json.loads(goku("import", "geneval", "official", "--out", "b", "--json"))["kept"] == 10
     with pytest.raises(GokuError, match="came from elsewhere"):
-        goku("sample", "b", "--model", "mine")
+        goku("sample", "b", "--model", "models/tiny")
 
 
 def test_clips_of_a_rewritten_plan(place):
@@ -73,7 +70,7 @@ def test_clips_of_a_rewritten_plan(place):
     with ChatServer(longer) as server:
         made = json.loads(goku("rewrite", "plain", "--url", server.url, "--model", "qwen", "--json"))
     assert made["prompts"] == 2 and made["label"].startswith("qwen-")
-    asked = ["plan", "vbench", "--limit", 2, "--per-prompt", 1, "--steps", 1, "--frames", 5, "--model", "mine"]
+    asked = ["plan", "vbench", "--limit", 2, "--per-prompt", 1, "--steps", 1, "--frames", 5, "--model", "models/tiny"]
     goku(*asked, "--rewriting", "plain/rewriting.parquet", "--out", "dagger")
     samples = manifest.read(place / "dagger/manifest.parquet")
     assert {s.drawing.rewriting for s in samples} == {made["label"]}
@@ -91,7 +88,7 @@ def test_another_plan_is_refused_with_its_first_difference(place):
     for changed, says in [
         (("--limit", 3, "--seed", 1), "seed of dpg-00000-0"),
         (("--limit", 3, "--steps", 9), "steps of dpg-00000-0 is None there, 9 in the plan"),
-        (("--limit", 3, "--model", "mine"), f"model of dpg-00000-0 is '' there, '{DIGEST}' in the plan"),
+        (("--limit", 3, "--model", "models/tiny"), r"model of dpg-00000-0 is '' there, '[0-9a-f]{64}' in the plan"),
         ((), "sample dpg-00008-0 is there where dpg-00001-0 is planned"),
     ]:
         with pytest.raises(GokuError, match=says):
@@ -103,7 +100,7 @@ def test_what_cannot_be_is_said(place):
     with pytest.raises(GokuError, match="--frames and --fps have no meaning"):
         goku("plan", "geneval", "--frames", 9, "--out", "e")
     with pytest.raises(GokuError, match=r"e/manifest\.parquet is missing: `goku evaluate plan` writes it"):
-        goku("sample", "e", "--model", "mine")
+        goku("sample", "e", "--model", "models/tiny")
     (place / "clips").mkdir()
     with pytest.raises(
         GokuError, match="says nothing about its prompts: name the benchmark's prompt files with --suite"

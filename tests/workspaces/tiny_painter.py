@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from goku_core.evaluate import manifest, sampling
 from goku_core.generate import Generator
 from goku_core.models import Goku, GokuConfig, VideoVAE, VideoVAEConfig
+from goku_core.models.folders import weights_digest
 from goku_core.models.text import WordEncoder
 
 
@@ -27,6 +31,25 @@ def tiny_painter() -> Generator:
         "sampling": {"steps": 2, "solver": "euler", "guidance": 3.0, "shift": 1.0},
     }
     return Generator(model, vae, WordEncoder(16, 16), described)
+
+
+def tiny_model(root: Path) -> Path:
+    """The same networks on disk, as a training leaves them: root/models/tiny, which is returned, and root/models/vae."""
+    painter = tiny_painter()
+    tiny, vae = root / "models/tiny", root / "models/vae"
+    for folder, network in ((tiny, painter.model), (vae, painter.vae)):
+        folder.mkdir(parents=True)
+        save_file(network.state_dict(), folder / "model.safetensors")
+    encoders = {"text": painter.encoder.fingerprint, "vae": weights_digest(vae)}
+    described = {
+        "kind": "goku",
+        "model": asdict(painter.model.config),
+        "text": {"kind": "words", "width": 16, "max_tokens": 16},
+        "encoders": encoders,
+    }
+    (tiny / "config.json").write_text(json.dumps(painter.config | described))
+    (vae / "config.json").write_text(json.dumps({"kind": "goku-vae", "vae": asdict(painter.vae.config)}))
+    return tiny
 
 
 def draw(folder: Path, batch: int, shard: str = "1/1", pause: float = 0.0) -> int:

@@ -54,16 +54,7 @@ def take_in(
     link  hard links instead of copies; then a change of the original changes the sample
     Raises GokuError naming what is missing (and what is there instead), or a sample that is there with other bytes.
     """
-    found = _match(source, samples)
-    surplus = _surplus(source, set(found.values()))
-    if missing := [s for s in samples if s.sample_id not in found]:
-        wanted = names.official(missing)
-        told = ", ".join("/".join(wanted[s.sample_id]) for s in missing[:NAMED])
-        instead = f" Files that are no sample: {', '.join(surplus[:NAMED])}." if surplus else ""
-        raise GokuError(
-            f"{source}: {len(missing)} of {len(samples)} samples are missing, for example {told}.{instead} "
-            "Where there are fewer of each prompt than the protocol wants, say so with --per-prompt."
-        )
+    found, surplus = matched(source, samples)
     groups: dict[Path, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(found[sample.sample_id], []).append(sample)
@@ -80,6 +71,21 @@ def take_in(
             on_samples(len(group))
     _write_table(folder, samples, rows)
     return Taken(taken, len(samples) - taken, tuple(surplus))
+
+
+def matched(source: Path, samples: Sequence[Sample]) -> tuple[dict[str, Path], list[str]]:
+    """(sample id -> its file, media files that are no sample). Raises GokuError naming what is missing."""
+    found = _match(source, samples)
+    surplus = _surplus(source, set(found.values()))
+    if missing := [s for s in samples if s.sample_id not in found]:
+        wanted = names.official(missing)
+        told = ", ".join("/".join(wanted[s.sample_id]) for s in missing[:NAMED])
+        instead = f" Files that are no sample: {', '.join(surplus[:NAMED])}." if surplus else ""
+        raise GokuError(
+            f"{source}: {len(missing)} of {len(samples)} samples are missing, for example {told}.{instead} "
+            "Where there are fewer of each prompt than the protocol wants, say so with --per-prompt."
+        )
+    return found, surplus
 
 
 def prompts_there(benchmark: str, source: Path) -> list[Prompt] | None:
