@@ -184,6 +184,16 @@ def test_missing_and_surplus_files_are_named_and_nothing_comes_in(tmp_path):
         export(tmp_path / "a", tmp_path / "again", samples)
 
 
+def test_a_missing_picture_of_a_running_number_is_named(tmp_path):
+    samples = of_grammar("compbench", tmp_path / "suite")
+    fill(tmp_path / "a", samples)
+    export(tmp_path / "a", tmp_path / "official", samples)
+    lost = "/".join(names.official(samples)[samples[-1].sample_id])
+    (tmp_path / "official" / lost).unlink()
+    with pytest.raises(GokuError, match=re.escape(f"1 of 24 samples are missing, for example {lost}")):
+        take_in(tmp_path / "official", tmp_path / "b", samples)
+
+
 def test_tiles_lie_in_reading_order():
     tiles = [np.full((2, 3, 3), k, np.uint8) for k in range(4)]
     picture = grid.compose(tiles, "x")

@@ -78,7 +78,7 @@ def matched(source: Path, samples: Sequence[Sample]) -> tuple[dict[str, Path], l
     found = _match(source, samples)
     surplus = _surplus(source, set(found.values()))
     if missing := [s for s in samples if s.sample_id not in found]:
-        wanted = names.official(missing)
+        wanted = names.official(samples)
         told = ", ".join("/".join(wanted[s.sample_id]) for s in missing[:NAMED])
         instead = f" Files that are no sample: {', '.join(surplus[:NAMED])}." if surplus else ""
         raise GokuError(
