@@ -33,7 +33,12 @@ SuiteName = Annotated[
 ]
 PerPrompt = Annotated[int | None, typer.Option(min=1, help="Samples of each prompt [default: as the protocol says]")]
 Limit = Annotated[int | None, typer.Option(min=1, help="So many prompts, evenly spread over the suite")]
+Words = Annotated[
+    Path | None,
+    typer.Option("--rewriting", metavar="FILE", help="rewriting.parquet, or published words aligned by line (.txt)"),
+]
 Link = Annotated[bool, typer.Option("--link", help="Hard links instead of copies")]
+REWRITING = "rewriting.parquet"
 MODEL_HELP = "champion, a version, a bundle's digest or folder, models/PHASE, or the fingerprint of a training"
 
 
@@ -52,9 +57,7 @@ def plan(
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps [default: the model's]")] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="1 is none [default: the model's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Every sample has a seed of its own, made of this and its id")] = 0,
-    rewriting: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="rewriting.parquet, or published words aligned by line (.txt)")
-    ] = None,
+    rewriting: Words = None,
     as_json: Json = False,
 ) -> None:
     """Say what is to be drawn: every sample with its prompt, seed and settings. Loads no network.
@@ -94,9 +97,7 @@ def plan(
     new = planning.settle(out, samples)
     opened.write(out)
     if words:
-        from goku_core.evaluate.rewriting import rewriting as kept
-
-        words.write(out / kept.FILE)
+        words.write(out / REWRITING)
     facts = {
         "folder": str(out),
         "benchmark": benchmark,
@@ -167,6 +168,7 @@ def take_in(
     suite: SuiteName = None,
     per_prompt: PerPrompt = None,
     limit: Limit = None,
+    rewriting: Words = None,
     link: Link = False,
     as_json: Json = False,
 ) -> None:
@@ -180,12 +182,12 @@ def take_in(
     if not source.is_dir():
         raise GokuError(f"{source}: there is no such folder.")
     place = out / planning.MANIFEST
-    if suite is None and place.is_file():
+    if suite is None and rewriting is None and place.is_file():
         samples = manifest.read(place)
         if {s.benchmark for s in samples} != {benchmark}:
             raise GokuError(f"{place} is a plan for {samples[0].benchmark}, not for {benchmark}.")
     else:
-        samples = _plan_for(benchmark, source, out, suite, per_prompt, limit)
+        samples = _plan_for(benchmark, source, out, suite, per_prompt, limit, rewriting)
     with Bar(f"evaluate: import {benchmark}", len(samples), "samples") as bar:
         taken = intake.take_in(source, out, samples, link, bar.advance)
     facts = {
@@ -241,7 +243,7 @@ def rewrite(
     Example: goku evaluate rewrite eval/mine --url http://127.0.0.1:8000/v1 --model Qwen3-32B
     """
     from goku_core.evaluate import manifest, planning
-    from goku_core.evaluate.rewriting import ask, rewriting
+    from goku_core.evaluate.rewriting import ask
 
     samples = manifest.read(folder / planning.MANIFEST)
     if samples[0].drawing.rewriting:
@@ -251,7 +253,7 @@ def rewrite(
     writer = ask.Writer(model, url, key_variable, concurrency=concurrency)
     with Bar("evaluate: rewrite", len(prompts), "prompts") as bar:
         made = ask.rewrite(prompts, writer, told, folder, bar.advance)
-    place = folder / rewriting.FILE
+    place = folder / REWRITING
     made.write(place)
     facts = {"file": str(place), "prompts": len(prompts), "label": made.label}
     _say(facts, f"{place}: {len(prompts)} prompts rewritten, label {made.label}", as_json)
@@ -319,30 +321,42 @@ def _rewriting(file: Path | None, suite: Sequence[Prompt], prompts: Sequence[Pro
 
 
 def _plan_for(
-    benchmark: str, source: Path, out: Path, suite: str | None, per_prompt: int | None, limit: int | None
+    benchmark: str,
+    source: Path,
+    out: Path,
+    suite: str | None,
+    per_prompt: int | None,
+    limit: int | None,
+    rewriting: Path | None,
 ) -> list[Sample]:
     """A plan for samples that exist: of the suite that is named, or of what the layout itself says about prompts."""
     from goku_core.evaluate import planning
     from goku_core.evaluate.layouts import intake, names
     from goku_core.evaluate.manifest import Drawing, read
-    from goku_core.evaluate.suites.suite import format_named, open_suite, spread
+    from goku_core.evaluate.suites.suite import Suite, format_named, open_suite, spread
 
-    opened = open_suite(benchmark, suite, out) if suite else None
-    prompts = opened.prompts if opened else intake.prompts_there(benchmark, source)
-    if prompts is None:
+    if suite:
+        opened = open_suite(benchmark, suite, out)
+    elif prompts := intake.prompts_there(benchmark, source):
+        told = f"prompts as the samples' own folder has them ({source.name})"
+        opened = Suite(benchmark, str(source), source, prompts, (), "not known", told)
+    else:
         raise GokuError(f"{source} says nothing about its prompts: name the benchmark's prompt files with --suite.")
     if benchmark in names.SETS:
         media, counts = names.SETS[benchmark], 1
     else:
         module = format_named(benchmark)
         media, counts = module.MEDIA, per_prompt or module.per_prompt
-    samples = planning.planned(benchmark, media, spread(prompts, limit), counts, 0, Drawing())
-    intake.matched(
-        source, samples
-    )  # before the plan is written: one that the folder does not fit would stand in the way
+    prompts = spread(opened.prompts, limit)
+    words = _rewriting(rewriting, opened.prompts, prompts)
+    drawing = Drawing(rewriting=words.label if words else "")
+    samples = planning.planned(benchmark, media, prompts, counts, 0, drawing, dict(words.words) if words else None)
+    # Before the plan is written: one that the folder does not fit would stand in the way.
+    intake.matched(source, samples)
     planning.settle(out, samples)
-    if opened:
-        opened.write(out)
+    opened.write(out)
+    if words:
+        words.write(out / REWRITING)
     return read(out / planning.MANIFEST)
 
 

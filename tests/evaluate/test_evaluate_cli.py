@@ -54,6 +54,7 @@ def test_from_a_plan_to_an_official_folder_and_back(place):
         goku("import", "geneval", "official", "--out", "b")
     came = json.loads(goku("import", "geneval", "official", "--out", "b", "--per-prompt", 2, "--json"))
     assert (came["taken"], came["surplus"]) == (10, [])
+    assert json.loads((place / "b/suite.json").read_text())["notice"].endswith("(official)")
     samples = manifest.read(place / "b/manifest.parquet")
     for sample in samples:
         assert sampling.place(place / "e", sample).read_bytes() == sampling.place(place / "b", sample).read_bytes()
@@ -78,6 +79,10 @@ def test_clips_of_a_rewritten_plan(place):
     assert (place / "dagger/rewriting.parquet").read_bytes() == (place / "plain/rewriting.parquet").read_bytes()
     assert json.loads(goku("sample", "dagger", "--json"))["written"] == 2
     assert sorted(p.suffix for p in (place / "dagger/samples").iterdir()) == [".mp4", ".mp4"]
+    goku("export", "dagger", "official")
+    took = ("--suite", "grammar", "--limit", 2, "--per-prompt", 1, "--rewriting", "plain/rewriting.parquet")
+    goku("import", "vbench", "official", *took, "--out", "theirs")  # what others drew is labelled as well
+    assert {s.drawing.rewriting for s in manifest.read(place / "theirs/manifest.parquet")} == {made["label"]}
     with pytest.raises(GokuError, match="planned with a rewriting already"):
         goku("rewrite", "dagger", "--url", "http://127.0.0.1:9/v1", "--model", "qwen")
 

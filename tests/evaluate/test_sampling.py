@@ -102,7 +102,7 @@ def test_the_model_is_given_whole_groups_however_much_is_there(tmp_path):
 
 def test_killed_and_resumed_equals_unbroken(unbroken, tmp_path):
     make_plan(tmp_path)
-    child = subprocess.Popen([sys.executable, TINY, tmp_path, str(BATCH), "1/1", "0.5"], cwd=Path.cwd())
+    child = subprocess.Popen([sys.executable, TINY, tmp_path, str(BATCH), "1/1", "0.3"], cwd=Path.cwd())
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "samples").glob("*.png"))) < 6:
         assert child.poll() is None and time.monotonic() < deadline

@@ -23,7 +23,6 @@ from goku_core.evaluate.suites.reading import prompts_of
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import canonical_json
 
-FILE = "rewriting.parquet"
 SCHEMA = pa.schema([(n, pa.string()) for n in ("prompt_id", "original", "rewritten", "model", "template")])
 
 
@@ -80,7 +79,7 @@ def read(path: Path, prompts: Sequence[Prompt], entries: int) -> Rewriting:
     Raises GokuError where the file is missing, damaged, or about other prompts.
     """
     if not path.is_file():
-        raise GokuError(f"--rewriting {path}: there is no such file. `goku evaluate rewrite` writes {FILE}")
+        raise GokuError(f"--rewriting {path}: there is no such file. `goku evaluate rewrite` writes rewriting.parquet")
     if path.suffix == ".parquet":
         return _of_table(path)
     lines = prompts_of(path)
