@@ -3,7 +3,7 @@
 Samples that go through the network together are a *group*: so many after one another, in the order of the plan. Groups never
 depend on what is missing, because a product of matrices may round differently for another number of rows. A group of which
 one sample is missing is drawn whole, and what was there stays. So a killed and repeated run, and any number of shards, give
-the bytes of one unbroken run.
+the bytes of one unbroken run, on machines of one kind: another processor, GPU or version of torch may round differently.
 """
 
 from __future__ import annotations
