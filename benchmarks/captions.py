@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.measuring.chat import serving
 from benchmarks.measuring.options import parser, settle
 from benchmarks.measuring.result import Result
+from goku_core.chat.server import Server
 from goku_core.curate.captions.request import Captions
-from goku_core.curate.captions.server import Server
 from goku_core.curate.captions.step import describe
 from goku_core.curate.captions.templates import Templates
 from goku_core.curate.table import EMPTY

@@ -28,6 +28,7 @@ COMMANDS = {
     "drill": ("goku_core.cli_drill", "drill"),
     "generate": ("goku_core.cli_generate", "generate"),
     "inspect": ("goku_core.cli_inspect", "inspect"),
+    "evaluate": ("goku_core.cli_evaluate", "evaluate"),
     "promote": ("goku_core.cli_promote", "promote"),
     "rollback": ("goku_core.cli_promote", "rollback"),
     "registry": ("goku_core.cli_promote", "registry"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -135,7 +136,7 @@ def write(path: Path, samples: Sequence[Sample]) -> None:
     repeated = len(samples) - len({s.sample_id for s in samples})
     if repeated:
         raise GokuError(f"manifest: {repeated} sample ids occur twice. Each sample of a manifest has an id of its own.")
-    draft = path.with_suffix(".draft")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")  # several shards may write the same plan at once
     pq.write_table(pa.Table.from_pylist([as_row(s) for s in samples], schema=SCHEMA), draft, compression="zstd")
     draft.rename(path)
 
@@ -148,6 +149,20 @@ def read(path: Path) -> list[Sample]:
     if not table.schema.equals(SCHEMA):
         raise GokuError(f"{path}: not a manifest of this version. Plan the evaluation again.")
     return from_rows(table.to_pylist())
+
+
+def difference(planned: Sequence[Sample], there: Sequence[Sample]) -> str:
+    """The first thing in which two plans differ, in words; "" for the same plan."""
+    for new, old in zip(planned, there, strict=False):
+        if new.sample_id != old.sample_id:
+            return f"sample {old.sample_id} is there where {new.sample_id} is planned"
+        rows = as_row(new), as_row(old)
+        for name in SCHEMA.names:
+            if rows[0][name] != rows[1][name]:
+                return f"{name} of {new.sample_id} is {rows[1][name]!r} there, {rows[0][name]!r} in the plan"
+    if len(planned) != len(there):
+        return f"{len(there)} samples are there, {len(planned)} are planned"
+    return ""
 
 
 def as_row(sample: Sample) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import pytest
 from chat_server import Asked, ChatServer, Reply, frames, row, settings
 
+from goku_core.chat.wording import tidy
 from goku_core.curate.captions.camera import camera_words, lost
-from goku_core.curate.captions.checks import problem, repetition, tidy
+from goku_core.curate.captions.checks import problem, repetition
 from goku_core.curate.captions.request import Captions, Checks
 from goku_core.curate.captions.step import describe
 from goku_core.curate.captions.templates import NAMES, Templates

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from goku_core.curate.captions.answers import Answer
+from goku_core.chat.answers import Answer
 from goku_core.curate.captions.request import Captioner
 from goku_core.pipeline.errors import GokuError
 

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from goku_core.curate.captions.answers import Answer, Answers, key_of
+from goku_core.chat.answers import Answer, Answers, key_of
+from goku_core.chat.server import Unanswered
+from goku_core.chat.wording import tidy
 from goku_core.curate.captions.camera import camera_words, lost
-from goku_core.curate.captions.checks import problem, tidy
+from goku_core.curate.captions.checks import problem
 from goku_core.curate.captions.request import Captions, Role
-from goku_core.curate.captions.server import Unanswered
 from goku_core.curate.captions.templates import Templates
 
 Frames = Callable[[Mapping[str, Any], int], Sequence[np.ndarray]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from goku_core.curate.captions.answers import FOLDER, Answers
+from goku_core.chat.answers import FOLDER, Answers
 from goku_core.curate.captions.recipe import Caption, Frames, Recipe
 from goku_core.curate.captions.request import Captions, Role
 from goku_core.curate.captions.sidecar import caption_of, training_text
@@ -53,7 +53,7 @@ def check(request: Request, context: Context) -> None:
     for role in settings.configured:
         own = getattr(settings, role)
         if own.kind == "server":
-            from goku_core.curate.captions import server
+            from goku_core.chat import server
 
             server.check(own)
         elif not (context.workspace / own.model / "config.json").is_file():
@@ -123,7 +123,7 @@ def _models(settings: Captions, workspace: Path) -> dict[Role, Any]:
     for role in settings.configured:
         own = getattr(settings, role)
         if own.kind == "server":
-            from goku_core.curate.captions.server import Server
+            from goku_core.chat.server import Server
 
             models[role] = Server(own, settings, slots)
         else:

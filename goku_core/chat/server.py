@@ -1,8 +1,8 @@
 """A model behind an OpenAI-compatible server (vLLM, SGLang, a hosted one), asked over HTTP.
 
 Errors are of three kinds. Transient ones (no connection, time-out, 408, 425, 429, 5xx, an answer that is no answer) are
-tried again with a growing wait. Ones that belong to one request (400, 413, 422) leave that clip unanswered. Ones that
-would meet every request (401, 403, 404, a bad address) stop the stage at once.
+tried again with a growing wait. Ones that belong to one request (400, 413, 422) leave that one unanswered. Ones that
+would meet every request (401, 403, 404, a bad address) stop the work at once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import os
 import random
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import cv2
 import httpx
 import numpy as np
 
-from goku_core.curate.captions.answers import Answer
-from goku_core.curate.captions.request import Captioner, Captions
+from goku_core.chat.answers import Answer
 from goku_core.pipeline.errors import GokuError
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -29,6 +28,32 @@ HOPELESS = {401: "the API key is refused", 403: "the API key may not do this", 4
 LONGEST_WAIT = 30.0  # s, between two tries
 JPEG_QUALITY = 90
 CHECK_SECONDS = 10.0
+
+
+class Endpoint(Protocol):
+    """One model and where it is asked.
+
+    model         its name there
+    url           what stands before /chat/completions
+    key_variable  name of the environment variable with the API key; "": none
+    send          pictures as such, or as one video/jpeg
+    max_tokens    length of an answer at most
+    """
+
+    model: str
+    url: str
+    key_variable: str
+    send: Literal["pictures", "video"]
+    max_tokens: int
+
+
+class Patience(Protocol):
+    """How a server is asked: requests under way, s for one answer, tries, s before the second try."""
+
+    concurrency: int
+    timeout_seconds: float
+    attempts: int
+    backoff_seconds: float
 
 
 class Unanswered(Exception):
@@ -42,21 +67,21 @@ class Unanswered(Exception):
 class Server:
     """Asks one model. Requests under way are bounded by the semaphore, which several models may share."""
 
-    def __init__(self, captioner: Captioner, settings: Captions, slots: asyncio.Semaphore) -> None:
+    def __init__(self, endpoint: Endpoint, settings: Patience, slots: asyncio.Semaphore) -> None:
         """Raises `GokuError` where the variable that should hold the key is not set."""
-        self.captioner, self.settings, self.slots = captioner, settings, slots
-        headers = {"Content-Type": "application/json"} | _authorization(captioner)
-        self.url = captioner.url.rstrip("/") + "/chat/completions"
+        self.endpoint, self.settings, self.slots = endpoint, settings, slots
+        headers = {"Content-Type": "application/json"} | _authorization(endpoint)
+        self.url = endpoint.url.rstrip("/") + "/chat/completions"
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(settings.timeout_seconds, connect=min(10.0, settings.timeout_seconds)),
             limits=httpx.Limits(max_connections=settings.concurrency),
-            trust_env=not _is_local(captioner.url),  # a proxy knows nothing of this machine's ports
+            trust_env=not _is_local(endpoint.url),  # a proxy knows nothing of this machine's ports
         )
 
     @property
     def identity(self) -> str:
-        return self.captioner.model
+        return self.endpoint.model
 
     async def __aenter__(self) -> Server:
         return self
@@ -81,9 +106,9 @@ class Server:
     def body(self, prompt: str, images: Sequence[np.ndarray], temperature: float, seed: int) -> bytes:
         """The request as it is sent, JSON."""
         request = {
-            "model": self.captioner.model,
+            "model": self.endpoint.model,
             "messages": [{"role": "user", "content": self._content(prompt, images)}],
-            "max_tokens": self.captioner.max_tokens,
+            "max_tokens": self.endpoint.max_tokens,
             "temperature": temperature,
             "seed": seed,
         }
@@ -125,38 +150,38 @@ class Server:
             return prompt  # servers of text models do not all take lists
         frames = [_jpeg(image) for image in images]
         text = {"type": "text", "text": prompt}
-        if self.captioner.send == "video" and len(frames) > 1:
+        if self.endpoint.send == "video" and len(frames) > 1:
             # vLLM takes a clip as its frames: JPEGs in base64, with commas between them.
             return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(frames)}"}}, text]
         pictures = [{"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{frame}"}} for frame in frames]
         return [*pictures, text]
 
 
-def check(captioner: Captioner) -> None:
+def check(endpoint: Endpoint) -> None:
     """One look at a server before hours of decoding: whether it is there, takes the key and has the model.
 
     Raises `GokuError` where it surely will not do. A server that tells no list of models gets the benefit of the doubt.
     """
-    url = captioner.url.rstrip("/") + "/models"
+    url = endpoint.url.rstrip("/") + "/models"
     try:
         response = httpx.get(
-            url, headers=_authorization(captioner), timeout=CHECK_SECONDS, trust_env=not _is_local(captioner.url)
+            url, headers=_authorization(endpoint), timeout=CHECK_SECONDS, trust_env=not _is_local(endpoint.url)
         )
     except (httpx.TransportError, httpx.InvalidURL) as error:
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise GokuError(f"no server at {captioner.url} ({reason}): start it first, or mend the url") from error
+        raise GokuError(f"no server at {endpoint.url} ({reason}): start it first, or mend the url") from error
     if response.status_code in (401, 403):
         raise GokuError(f"{url} answers {response.status_code}: {HOPELESS[response.status_code]}")
     try:
         names = [entry["id"] for entry in response.json()["data"]]
     except (ValueError, KeyError, TypeError):
         return
-    if response.status_code == 200 and names and captioner.model not in names:
-        raise GokuError(f"{captioner.url} serves no model {captioner.model!r}; it has {', '.join(map(str, names[:8]))}")
+    if response.status_code == 200 and names and endpoint.model not in names:
+        raise GokuError(f"{endpoint.url} serves no model {endpoint.model!r}; it has {', '.join(map(str, names[:8]))}")
 
 
-def _authorization(captioner: Captioner) -> dict[str, str]:
-    if not (name := captioner.key_variable):
+def _authorization(endpoint: Endpoint) -> dict[str, str]:
+    if not (name := endpoint.key_variable):
         return {}
     if not (key := os.environ.get(name)):
         raise GokuError(f"the environment variable {name} (key_variable) is not set: it holds the API key")

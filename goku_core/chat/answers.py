@@ -1,7 +1,8 @@
 """Answers that models have given, on disk: a killed or repeated run asks only for what is missing.
 
-One file of JSON lines per (role, model, template), append-only, below .goku/answers of the workspace: it outlives the
-fingerprint, because an answer costs GPU seconds and a changed threshold elsewhere does not change it.
+One file of JSON lines per (role, model, template), append-only, below .goku/answers of a workspace or in the folder of an
+evaluation: it outlives the fingerprint, because an answer costs GPU seconds and a changed threshold elsewhere does not
+change it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Answer:
 
 
 def key_of(question: dict[str, Any]) -> str:
-    """SHA-256 of everything an answer depends on: clip, model, template, prompt, frames, temperature, seed."""
+    """SHA-256 of everything an answer depends on: what it is about, model, template, prompt, frames, temperature, seed."""
     return hashlib.sha256(json.dumps(question, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

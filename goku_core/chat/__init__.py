@@ -1,0 +1,1 @@
+"""Language models asked over HTTP, and what they have answered: for captions, and for prompts that are rewritten."""
