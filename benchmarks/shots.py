@@ -25,12 +25,12 @@ import numpy as np
 from benchmarks.measuring.films import CLASSES, TICKS, Film, Truth
 from benchmarks.measuring.options import parser, settle
 from benchmarks.measuring.result import Result
-from goku_core.curate.refine import Appearance
 from goku_core.curate.request import Request
 from goku_core.curate.spans import Span
 from goku_core.curate.survey import spans
 from goku_core.media import decode
 from goku_core.media.probe import probe
+from goku_core.scorers.appearance import Appearance
 
 CLAIM = (
     "Shot boundaries, F1 per class of procedural films: ours (cuts, fades, dissolves) against PySceneDetect's detectors"

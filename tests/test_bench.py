@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMED = {
     **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
     **{"latents": "goku shards", "captions": "goku", "checkpoint": "goku"},
-    **{"loader": "goku", "cost": ("4 samples", "16 samples")},
+    **{"loader": "goku", "cost": ("4 samples", "16 samples"), "eval": "goku"},
 }
 SCORED = {"pilot", "shots", "packing"}  # their ratios are of distances, of F1 and of modelled cost, not of seconds
 CURATION = {"curate"}  # tests/curate/test_curate_bench.py
@@ -94,6 +94,15 @@ def test_dedup_counts_recall_and_precision_by_hand(tiny_result):
     for ratio in found["ratios"]:
         assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))
     assert any("precision" in note and "target" in note for note in found["notes"])
+
+
+def test_eval_counts_decodes_on_both_sides(tiny_result):
+    found = json.loads(tiny_result("eval").read_text())
+    once, each, *runs = found["rows"]
+    assert (once["decodes"], each["decodes"]) == (2, 5 * 2), "five dimensions: one decode against five"
+    for row in runs:
+        assert row["decodes"] == 2
+        assert row["overhead_percent"] == pytest.approx(100 * (1 - row["judges_s"] / row["median_s"]))
 
 
 @pytest.mark.parametrize("name", ["attention", "block", "step"])

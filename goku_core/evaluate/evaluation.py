@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from goku_core.evaluate import ground_truth, records, suite
+from goku_core.evaluate import ground_truth, manifest, records, suite
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
-from goku_core.evaluate.judges.detector import Judge, judge_named, usable
-from goku_core.evaluate.motion import direction_verdict, follow, psnr, temporal_flicker
-from goku_core.evaluate.records import Record, RecordStore, evidence
+from goku_core.evaluate.judges.contour import ContourJudge
+from goku_core.evaluate.judging import media
+from goku_core.evaluate.judging.run import STAMP, Judged, Judging, judge_folder
+from goku_core.evaluate.manifest import Drawing, Prompt, Sample
+from goku_core.evaluate.records import RecordStore
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.sampling import Sampler, draw_all
-from goku_core.evaluate.suite import Sample
 from goku_core.evaluate.summary import summarize
-from goku_core.evaluate.verdict import judge_image
+from goku_core.media.encode import write_image
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
 
 REPORT = "reports/evaluation"
-IMAGE_DIMENSIONS = ("geneval",)
-CLIP_DIMENSIONS = {
-    "motion": ("direction", "subject", "flicker"),
-    "i2v": ("direction", "subject", "flicker", "first_frame_psnr"),
-}
 CLIP_BATCH = 4
 TRUTH_PER_PROMPT = 2
 
@@ -46,71 +42,170 @@ class Report(BaseModel):
     judge: float = Field(description="share of ground-truth renders that the judge gets right")
     pictures: int
     clip_count: int
+    notes: list[str] = Field(description="what the judges could not make sense of")
+    judging_seconds: float = Field(description="wall time of judging, s")
     sampling_seconds: float = Field(description="wall time of drawing, s (what an earlier attempt drew is not in it)")
     seconds: float = Field(description="wall time, s")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the line asks of its models. clips: by benchmark ("motion", "i2v")."""
+
+    prompts: list[Prompt]
+    stills: list[Sample]
+    clips: dict[str, list[Sample]]
+
+    @property
+    def samples(self) -> list[Sample]:
+        return [*self.stills, *(s for group in self.clips.values() for s in group)]
 
 
 def evaluate(request: Request, context: Context) -> Report:
     """Runs the whole stage. Raises GokuError where a model is missing or the judge is not good enough."""
     started = time.monotonic()
     samplers = {name: _sampler(context, name) for name in request.models()}
-    pictures = samplers[request.image_model]
-    judge = judge_named(request.judge)
-    prompts = suite.image_prompts(request.prompts_per_task, context.seed, request.photo_prefix)
-    stills = suite.image_samples(prompts, request.prompts_per_task, request.images_per_prompt, context.seed)
-    clips = _clip_samples(request, context.seed)
-    truth = suite.image_samples(prompts, request.prompts_per_task, TRUTH_PER_PROMPT, context.seed)
-    check = ground_truth.check_judge(judge, prompts, truth, pictures.size, context.seed)
-    if motion := [s for group in clips.values() for s in group]:
+    weights = {name: media.sha256(context.input(f"models/{name}/model.safetensors")) for name in request.models()}
+    asked = plan(request, samplers, weights, context.seed)
+    judge = ContourJudge()
+    check = _ground_truth(judge, asked, request, samplers, context)
+
+    folder = context.scratch / "evaluation"  # an evaluation as `goku evaluate` knows it
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(folder / "manifest.parquet", asked.samples)
+    drawing = time.monotonic()
+    drawn = draw(asked, request, samplers, folder, context)
+    drawn_in = time.monotonic() - drawing
+    judged = judge_folder(folder, Judging(device="cpu", workers=context.cores), context.say)
+    _refuse(judged)
+    rows = RecordStore(folder / "records").rows()
+    records.require_complete(rows, [(s.sample_id, d) for s in asked.samples for d in s.prompt.dimensions])
+
+    output = context.output(REPORT)
+    output.mkdir(parents=True, exist_ok=True)
+    records.write(output / "records.parquet", rows)
+    manifest.write(output / "manifest.parquet", asked.samples)
+    suite.write_metadata(output / "metadata.jsonl", asked.prompts)
+    (output / STAMP).write_bytes((folder / STAMP).read_bytes())
+    summary = summarize(rows, check, judge, request, context.seed) | {
+        "models": weights,
+        "vae": media.sha256(context.input("models/vae/model.safetensors")),
+        "size": list(samplers[request.image_model].size),
+        "sheets": write_sheets(output, asked.prompts, asked.stills, drawn),
+        "singles": write_singles(output, asked.stills, drawn),
+        "clip_files": write_clips(output, asked.clips, drawn, samplers[request.models()[-1]].fps),
+    }
+    text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
+    (output / "summary.json").write_text(text, encoding="utf-8")
+    return _report(summary, judged, context, drawn_in, time.monotonic() - started)
+
+
+def plan(request: Request, samplers: dict[str, Sampler], weights: dict[str, str], seed: int) -> Asked:
+    """All samples with prompts and seeds, before anything is drawn. weights: SHA-256 by training phase."""
+    settings = {"steps": request.steps, "guidance": request.guidance}
+
+    def drawing(phase: str, **clip: Any) -> Drawing:
+        height, width = samplers[phase].size
+        return Drawing(weights[phase], height=height, width=width, **settings, **clip)
+
+    prompts = suite.image_prompts(request.prompts_per_task, seed, request.photo_prefix)
+    stills = suite.image_samples(
+        prompts, request.prompts_per_task, request.images_per_prompt, seed, drawing(request.image_model)
+    )
+    clips = {}
+    for benchmark, phase, wanted in (
+        ("motion", request.video_model, request.video),
+        ("i2v", request.image_to_video_model, request.image_to_video),
+    ):
+        if phase and wanted.prompts:
+            how = drawing(phase, frames=request.frames, fps=float(samplers[phase].fps))
+            clips[benchmark] = suite.clip_samples(benchmark, wanted.prompts, wanted.per_prompt, seed, how)
+    clips |= {b: [_continuing(s, seed) for s in group] for b, group in clips.items() if b == "i2v"}
+    return Asked(prompts, stills, clips)
+
+
+def _continuing(sample: Sample, seed: int) -> Sample:
+    """The sample with the digest of the picture that it is to continue in its metadata."""
+    digest = media.pixels_digest(_given(sample, seed))
+    return replace(
+        sample, prompt=replace(sample.prompt, metadata=dict(sample.prompt.metadata) | {media.FIRST_FRAME: digest})
+    )
+
+
+def _given(sample: Sample, seed: int) -> np.ndarray:
+    """What a clip is to continue, at the size at which it is drawn: a true picture of its prompt."""
+    assert sample.drawing.height and sample.drawing.width  # `plan` sets them
+    return ground_truth.true_picture(sample, (sample.drawing.height, sample.drawing.width), seed)
+
+
+def _ground_truth(
+    judge: ContourJudge, asked: Asked, request: Request, samplers: dict[str, Sampler], context: Context
+) -> ground_truth.JudgeCheck:
+    """How good the judge is on renders of this very suite. Raises GokuError where that is not enough."""
+    truth = suite.image_samples(asked.prompts, request.prompts_per_task, TRUTH_PER_PROMPT, context.seed)
+    size = samplers[request.image_model].size
+    check = ground_truth.check_judge(judge, asked.prompts, truth, size, context.seed)
+    if motion := [s for group in asked.clips.values() for s in group]:
         mover = samplers[request.models()[-1]]
         share = ground_truth.direction_share(judge, motion, mover.size, request.frames, mover.fps, context.seed)
         check = ground_truth.JudgeCheck(check.tasks, check.softened, share, check.chance)
     ground_truth.require(check, judge, request.judge_minimum)
     context.say(f"evaluate: the judge gets {check.overall:.3f} of {len(truth)} ground-truth renders right")
+    return check
 
-    drawing = time.monotonic()
+
+def draw(
+    asked: Asked, request: Request, samplers: dict[str, Sampler], folder: Path, context: Context
+) -> dict[str, np.ndarray]:
+    """All samples as uint8 by sample id, drawn into folder/samples where they are not there yet."""
     settings = {"steps": request.steps, "guidance": request.guidance}
-    store = RecordStore(context.scratch / "records")
-    images = draw_all(
-        stills,
-        lambda group: pictures.images([s.prompt.text for s in group], [s.seed for s in group], **settings),
-        context.scratch / "samples",
+    pictures = samplers[request.image_model]
+    drawn = draw_all(
+        asked.stills,
+        lambda group: pictures.images([s.asked for s in group], [s.seed for s in group], **settings),
+        folder / media.SAMPLES,
         request.batch,
         context,
         "pictures",
     )
-    moving = {
-        benchmark: _draw_clips(benchmark, group, request, samplers, context, settings)
-        for benchmark, group in clips.items()
-    }
-    drawn_in = time.monotonic() - drawing
+    for benchmark, group in asked.clips.items():
+        phase = request.image_to_video_model if benchmark == "i2v" else request.video_model
+        assert phase is not None  # the benchmark is planned only if it is named
+        clips = _Clips(samplers[phase], request, benchmark == "i2v", folder, context.seed)
+        drawn |= draw_all(group, clips.draw, folder / media.SAMPLES, CLIP_BATCH, context, f"{benchmark} clips")
+    return drawn
 
-    known = {row.key for row in store.rows()}
-    store.append([r for r in _judge_images(judge, stills, images) if r.key not in known])
-    for benchmark, group in clips.items():
-        size = samplers[_phase(request, benchmark)].size
-        rows = _judge_clips(judge, benchmark, group, moving[benchmark], size, context.seed)
-        store.append([r for r in rows if r.key not in known])
-    rows = store.rows()
-    expected = [(s.sample_id, d) for s in stills for d in IMAGE_DIMENSIONS]
-    expected += [(s.sample_id, d) for b, group in clips.items() for s in group for d in CLIP_DIMENSIONS[b]]
-    records.require_complete(rows, expected)
 
-    folder = context.output(REPORT)
-    folder.mkdir(parents=True, exist_ok=True)
-    records.write(folder / "records.parquet", rows)
-    suite.write_metadata(folder / "metadata.jsonl", prompts)
-    summary = summarize(rows, check, judge, request, context.seed) | {
-        "models": {name: _sha256(context.input(f"models/{name}/model.safetensors")) for name in request.models()},
-        "vae": _sha256(context.input("models/vae/model.safetensors")),
-        "size": list(pictures.size),
-        "sheets": write_sheets(folder, prompts, stills, images),
-        "singles": write_singles(folder, stills, images),
-        "clip_files": write_clips(folder, clips, moving, samplers[request.models()[-1]].fps),
-    }
-    text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
-    (folder / "summary.json").write_text(text, encoding="utf-8")
-    return _report(summary, context, drawn_in, time.monotonic() - started)
+@dataclass(frozen=True)
+class _Clips:
+    sampler: Sampler
+    request: Request
+    continuing: bool
+    folder: Path
+    seed: int
+
+    def draw(self, group: Sequence[Sample]) -> np.ndarray:
+        """Clips of a group of samples; the pictures that they continue are kept in folder/given."""
+        given = {}
+        if self.continuing:
+            firsts = [_given(s, self.seed) for s in group]
+            (self.folder / media.GIVEN).mkdir(exist_ok=True)
+            for sample, picture in zip(group, firsts, strict=True):
+                write_image(self.folder / media.GIVEN / f"{sample.sample_id}.png", picture)
+            given["first_frames"] = np.stack(firsts)
+        prompts, seeds = [s.asked for s in group], [s.seed for s in group]
+        settings = {"steps": self.request.steps, "guidance": self.request.guidance}
+        return self.sampler.clips(prompts, seeds, frames=self.request.frames, **settings, **given)
+
+
+def _refuse(judged: Judged) -> None:
+    """GokuError with the reason where a sample of the line has no record: `require_complete` would only say that."""
+    if judged.unjudged:
+        first = judged.unjudged[0]
+        raise GokuError(
+            f"evaluate: {len(judged.unjudged)} samples could not be judged, for example {first.sample_id} by "
+            f"{first.judge}: {first.message}. No score is made from incomplete records."
+        )
 
 
 def _sampler(context: Context, phase: str) -> Sampler:
@@ -122,105 +217,7 @@ def _sampler(context: Context, phase: str) -> Sampler:
     return Generator.from_model(folder, vae=context.input("models/vae"))
 
 
-def _clip_samples(request: Request, seed: int) -> dict[str, list[Sample]]:
-    groups = {}
-    if request.video_model and request.video.prompts:
-        groups["motion"] = suite.clip_samples("motion", request.video.prompts, request.video.per_prompt, seed)
-    if request.image_to_video_model and request.image_to_video.prompts:
-        asked = request.image_to_video
-        groups["i2v"] = suite.clip_samples("i2v", asked.prompts, asked.per_prompt, seed)
-    return groups
-
-
-def _phase(request: Request, benchmark: str) -> str:
-    phase = request.image_to_video_model if benchmark == "i2v" else request.video_model
-    assert phase is not None  # the benchmark is in the manifest only if it is named
-    return phase
-
-
-def _draw_clips(
-    benchmark: str,
-    group: Sequence[Sample],
-    request: Request,
-    samplers: dict[str, Sampler],
-    context: Context,
-    settings: dict[str, Any],
-) -> dict[str, np.ndarray]:
-    sampler = samplers[_phase(request, benchmark)]
-
-    def draw(some: list[Sample]) -> np.ndarray:
-        given = {}
-        if benchmark == "i2v":
-            firsts = [ground_truth.true_picture(s, sampler.size, context.seed) for s in some]
-            given["first_frames"] = np.stack(firsts)
-        return sampler.clips(
-            [s.prompt.text for s in some], [s.seed for s in some], frames=request.frames, **settings, **given
-        )
-
-    return draw_all(group, draw, context.scratch / "samples", CLIP_BATCH, context, f"{benchmark} clips")
-
-
-def _judge_images(judge: Judge, samples: Sequence[Sample], images: dict[str, np.ndarray]) -> list[Record]:
-    rows = []
-    for sample in samples:
-        seen = judge.detect(images[sample.sample_id][None])[0]
-        verdict = judge_image(usable(seen, judge, sample.prompt.task), sample.prompt.metadata)
-        saw = evidence(detections=[d.evidence() for d in seen])
-        rows.append(_row(judge, sample, "geneval", float(verdict.correct), verdict.correct, verdict.reason, saw))
-    return rows
-
-
-def _judge_clips(
-    judge: Judge,
-    benchmark: str,
-    samples: Sequence[Sample],
-    clips: dict[str, np.ndarray],
-    size: tuple[int, int],
-    seed: int,
-) -> list[Record]:
-    rows = []
-    for sample in samples:
-        clip, asked = clips[sample.sample_id], sample.prompt.metadata
-        clause = asked["include"][0]
-        path = follow(clip, judge, clause["class"], clause.get("color"))
-        right, reason = direction_verdict(path, asked["motion"])
-        saw = evidence(centres=np.round(path.centres, 3).tolist(), frames=path.frames.tolist())
-        rows.append(_row(judge, sample, "direction", float(right), right, reason, saw))
-        seen = judge.detect(clip[len(clip) // 2][None])[0]
-        subject = judge_image(usable(seen, judge, sample.prompt.task), asked)
-        saw = evidence(detections=[d.evidence() for d in seen])
-        rows.append(_row(judge, sample, "subject", float(subject.correct), subject.correct, subject.reason, saw))
-        rows.append(_row(judge, sample, "flicker", round(temporal_flicker(clip), 9), None, "", evidence()))
-        if benchmark == "i2v":
-            decibel = psnr(clip[0], ground_truth.true_picture(sample, size, seed))
-            rows.append(_row(judge, sample, "first_frame_psnr", round(decibel, 6), None, "", evidence()))
-    return rows
-
-
-def _row(
-    judge: Judge, sample: Sample, dimension: str, score: float, verdict: bool | None, reason: str, saw: str
-) -> Record:
-    prompt = sample.prompt
-    benchmark = prompt.prompt_id.rsplit("-", 1)[0]
-    task = benchmark if dimension != "geneval" else prompt.task
-    return Record(
-        sample.sample_id,
-        benchmark,
-        dimension,
-        task,
-        prompt.text,
-        sample.seed,
-        judge.fingerprint,
-        "",
-        score,
-        1,
-        verdict,
-        reason,
-        saw,
-    )
-
-
-def _report(summary: dict[str, Any], context: Context, drawn_in: float, seconds: float) -> Report:
+def _report(summary: dict[str, Any], judged: Judged, context: Context, drawn_in: float, seconds: float) -> Report:
     overall, tasks = summary["overall"], summary["tasks"]
     clips = {
         benchmark: {name: value["score"] for name, value in dimensions.items() if isinstance(value, dict)}
@@ -244,11 +241,8 @@ def _report(summary: dict[str, Any], context: Context, drawn_in: float, seconds:
         judge=summary["judge"]["ground_truth"]["overall"],
         pictures=summary["counts"]["pictures"],
         clip_count=summary["counts"]["clips"],
+        notes=judged.notes,
         sampling_seconds=drawn_in,
+        judging_seconds=judged.seconds,
         seconds=seconds,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from goku_core.evaluate.suite import Prompt, Sample
+from goku_core.evaluate.manifest import Prompt, Sample
 from goku_core.media.encode import write_image, write_video
 
 SINGLES_PER_TASK = 8
@@ -58,15 +58,15 @@ def write_singles(folder: Path, samples: Sequence[Sample], images: Mapping[str, 
 
 
 def write_clips(
-    folder: Path, groups: Mapping[str, Sequence[Sample]], clips: Mapping[str, Mapping[str, np.ndarray]], fps: float
+    folder: Path, groups: Mapping[str, Sequence[Sample]], clips: Mapping[str, np.ndarray], fps: float
 ) -> list[dict[str, str]]:
     """clips/SAMPLE.mp4, the first eight of each benchmark."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     shown = []
-    for benchmark, samples in groups.items():
+    for samples in groups.values():
         for sample in samples[:CLIPS_PER_BENCHMARK]:
             file = f"clips/{sample.sample_id}.mp4"
-            write_video(folder / file, iter(clips[benchmark][sample.sample_id]), fps, crf=CLIP_CRF)
+            write_video(folder / file, iter(clips[sample.sample_id]), fps, crf=CLIP_CRF)
             shown.append(_entry(file, sample))
     return shown
 

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from goku_core.evaluate import suite
-from goku_core.evaluate.judges.detector import Detection, Judge, check_sight, usable
+from goku_core.evaluate.judges.detector import Detection, Detector, check_sight, usable
+from goku_core.evaluate.manifest import Prompt, Sample
 from goku_core.evaluate.motion import direction_verdict, follow
 from goku_core.evaluate.statistics import overall, shuffled_chance, task_shares
-from goku_core.evaluate.suite import Prompt, Sample
 from goku_core.evaluate.verdict import judge_image
 from goku_core.pipeline.errors import GokuError
 from goku_core.scenes.draw import draw
@@ -53,7 +53,7 @@ class JudgeCheck:
 
 
 def check_judge(
-    judge: Judge, prompts: Sequence[Prompt], samples: Sequence[Sample], size: tuple[int, int], seed: int
+    judge: Detector, prompts: Sequence[Prompt], samples: Sequence[Sample], size: tuple[int, int], seed: int
 ) -> JudgeCheck:
     """Measure the judge on one render of every sample's prompt. size: height and width in pixels."""
     renders = np.stack([true_picture(s, size, seed) for s in samples])
@@ -68,7 +68,15 @@ def check_judge(
     )
 
 
-def require(check: JudgeCheck, judge: Judge, minimum: float) -> None:
+def known_share(judge: Detector, size: tuple[int, int]) -> float:
+    """Share of two renders of each task that the judge gets right, without seed or suite of anybody. size: in pixels."""
+    prompts = suite.image_prompts(2, seed=0)
+    samples = suite.image_samples(prompts, 2, 1, seed=0)
+    seen = judge.detect(np.stack([true_picture(s, size, 0) for s in samples]))
+    return overall(task_shares(_verdicts(judge, samples, seen)))
+
+
+def require(check: JudgeCheck, judge: Detector, minimum: float) -> None:
     """GokuError when the judge is not good enough in any task."""
     measured = dict(check.tasks) | {"overall": check.overall}
     if check.direction is not None:
@@ -95,7 +103,7 @@ def true_clip(sample: Sample, size: tuple[int, int], frames: int, fps: float, se
 
 
 def direction_share(
-    judge: Judge, samples: Sequence[Sample], size: tuple[int, int], frames: int, fps: float, seed: int
+    judge: Detector, samples: Sequence[Sample], size: tuple[int, int], frames: int, fps: float, seed: int
 ) -> float:
     """Share of ground-truth clips whose direction the judge gets right."""
     right = []
@@ -127,7 +135,7 @@ def vocabulary_chance(metadata: Mapping[str, Any]) -> float:
 
 
 def _verdicts(
-    judge: Judge, samples: Sequence[Sample], seen: Sequence[list[Detection]]
+    judge: Detector, samples: Sequence[Sample], seen: Sequence[list[Detection]]
 ) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for sample, things in zip(samples, seen, strict=True):
@@ -138,7 +146,7 @@ def _verdicts(
 
 
 def _chance(
-    judge: Judge, prompts: Sequence[Prompt], samples: Sequence[Sample], seen: Sequence[list[Detection]]
+    judge: Detector, prompts: Sequence[Prompt], samples: Sequence[Sample], seen: Sequence[list[Detection]]
 ) -> dict[str, float]:
     """By task: the right pictures of all other prompts judged against each: the exact mean of shuffling."""
     first: dict[str, list[Detection]] = {}

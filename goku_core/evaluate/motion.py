@@ -1,4 +1,4 @@
-"""Judging clips: does the thing go the way the prompt says, does the picture flicker, is the given first frame kept."""
+"""Where the thing of a clip goes, and whether that is the way the prompt says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goku_core.evaluate.judges.detector import Detection, Judge
+from goku_core.evaluate.judges.detector import Detection, Detector
 
 DIRECTIONS: Mapping[str, tuple[float, float]] = {
     "left": (-1.0, 0.0),
@@ -44,7 +44,7 @@ class Path2D:
         return slope * (self.total - 1)
 
 
-def follow(clip: np.ndarray, judge: Judge, label: str | None, color: str | None, frames: int = 9) -> Path2D:
+def follow(clip: np.ndarray, judge: Detector, label: str | None, color: str | None, frames: int = 9) -> Path2D:
     """Track the thing of that class and colour through evenly spaced frames of a clip (T, H, W, 3) uint8.
 
     Where it is seen in too few frames, the largest thing is followed instead: a blue circle that moves right where a
@@ -86,24 +86,6 @@ def direction_verdict(path: Path2D, direction: str) -> tuple[bool, str]:
 def heading(dx: float, dy: float) -> str:
     """The word of DIRECTIONS nearest to a displacement (y grows downwards)."""
     return max(DIRECTIONS, key=lambda name: DIRECTIONS[name][0] * dx + DIRECTIONS[name][1] * dy)
-
-
-def temporal_flicker(clip: np.ndarray) -> float:
-    """VBench's temporal flickering of uint8 frames, 0..1: (255 - mean |difference of neighbours|) / 255.
-
-    VBench runs it on clips chosen to be static; here motion of the prompt counts against it too, equally for every
-    model.
-    """
-    if len(clip) < 2:
-        return 1.0
-    steps = np.abs(clip[1:].astype(np.int16) - clip[:-1].astype(np.int16))
-    return float((255.0 - steps.mean()) / 255.0)
-
-
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal to noise ratio in dB of uint8 pictures of one shape; equal pictures give 99."""
-    error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
-    return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255.0**2 / error)))
 
 
 def _wanted(things: Sequence[Detection], label: str | None, color: str | None) -> Detection | None:

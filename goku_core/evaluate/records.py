@@ -83,7 +83,12 @@ def evidence(**seen: Any) -> str:
 
 
 class RecordStore:
-    """Rows appended in parts to a folder that survives a kill. No part is ever rewritten."""
+    """Rows appended in parts to a folder that survives a kill. No part is ever rewritten.
+
+    A file that has been drawn again makes the records of the file before it stale. They stay where they are; a
+    `superseded-N.json` beside the parts names them (sample, dimension, judge, digest of the file that is gone) and holds
+    for the parts numbered below N, so that the same file may come back and be judged again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,15 +98,46 @@ class RecordStore:
         """Write one new part; it appears whole or not at all."""
         if not rows:
             return
-        taken = len(list(self.folder.glob("part-*.parquet")))
-        place = self.folder / f"part-{taken:05d}.parquet"
+        place = self.folder / f"part-{self._parts():05d}.parquet"
         draft = place.with_suffix(".draft")
         pq.write_table(_table(rows), draft)
         draft.rename(place)
 
+    def supersede(self, rows: Sequence[Record]) -> None:
+        """These rows are of files that are no more: from now on they are history, and no score is made of them."""
+        if not rows:
+            return
+        names = ("sample_id", "dimension", "judge", "media")
+        gone = sorted([getattr(row, name) for name in names] for row in rows)
+        place = self.folder / f"superseded-{self._parts():05d}.json"
+        if place.is_file():
+            gone = sorted(gone + [one for one in json.loads(place.read_text(encoding="utf-8")) if one not in gone])
+        draft = place.with_suffix(".draft")
+        draft.write_text(json.dumps(gone, indent=0) + "\n", encoding="utf-8")
+        draft.rename(place)
+
+    def superseded(self) -> int:
+        """How many records are history."""
+        return sum(len(gone) for _, gone in self._gone())
+
     def rows(self) -> list[Record]:
-        """All rows, sorted by (sample, dimension, judge). GokuError when two rows of one key disagree."""
-        return merged(row for part in sorted(self.folder.glob("part-*.parquet")) for row in read(part))
+        """All rows that hold, sorted by (sample, dimension, judge). GokuError when two rows of one key disagree."""
+        gone = self._gone()
+        found: list[Record] = []
+        for number, part in enumerate(sorted(self.folder.glob("part-*.parquet"))):
+            past = {key for below, keys in gone if number < below for key in keys}
+            found += [row for row in read(part) if (*row.key, row.media) not in past]
+        return merged(found)
+
+    def _parts(self) -> int:
+        return len(list(self.folder.glob("part-*.parquet")))
+
+    def _gone(self) -> list[tuple[int, set[tuple[str, ...]]]]:
+        """(number of the first part that it does not hold for, keys) of every note of superseded records."""
+        return [
+            (int(note.stem.rpartition("-")[2]), {tuple(key) for key in json.loads(note.read_text(encoding="utf-8"))})
+            for note in sorted(self.folder.glob("superseded-*.json"))
+        ]
 
 
 def merged(rows: Iterable[Record]) -> list[Record]:

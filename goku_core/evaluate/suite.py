@@ -1,19 +1,19 @@
-"""What is asked of the model: the manifest of prompts, samples and seeds, in GenEval's metadata format.
+"""What the line asks of its models: prompts of the sample corpus in GenEval's metadata format, as samples of a manifest.
 
 Manifest first: every sample has its id, prompt, metadata and seed before anything is drawn. File names are for people.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from goku_core.evaluate.manifest import Drawing, Prompt, Sample, draw_seed, plan
 from goku_core.pipeline.errors import GokuError
 from goku_core.scenes.grammar import benchmark_prompts, motion_prompts
 from goku_core.scenes.scene import Scene, sample_scene
@@ -21,37 +21,11 @@ from goku_core.scenes.vocabulary import GENEVAL_TASKS
 
 FIELDS = {"tag", "prompt", "include", "exclude", "motion"}
 PHOTO = "a photo of "
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One line of the benchmark. `prompt_id` is "geneval-00012": benchmark and line number."""
-
-    prompt_id: str
-    metadata: Mapping[str, Any]
-
-    @property
-    def task(self) -> str:
-        return self.metadata["tag"]
-
-    @property
-    def text(self) -> str:
-        return self.metadata["prompt"]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture or clip to be made: the sample id is the prompt's id and the number of the sample."""
-
-    sample_id: str
-    prompt: Prompt
-    seed: int
-
-
-def draw_seed(seed: int, purpose: str, sample_id: str) -> int:
-    """31-bit seed as a function of (run seed, purpose, sample id): the same in any order and after any restart."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{sample_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") & 0x7FFFFFFF
+IMAGE_DIMENSIONS = ("geneval",)
+CLIP_DIMENSIONS = {
+    "motion": ("direction", "subject", "flicker", "subject_consistency"),
+    "i2v": ("direction", "subject", "flicker", "subject_consistency", "first_frame_psnr"),
+}
 
 
 def generator(seed: int, purpose: str, sample_id: str) -> np.random.Generator:
@@ -70,25 +44,24 @@ def image_prompts(per_task: int, seed: int, photo: bool = True) -> list[Prompt]:
         lines += [entries[i] for i in sorted(order)]
     if not photo:
         lines = [{**line, "prompt": line["prompt"].removeprefix(PHOTO)} for line in lines]
-    return [Prompt(f"geneval-{i:05d}", line) for i, line in enumerate(lines)]
+    return [_prompt("geneval", i, line, IMAGE_DIMENSIONS) for i, line in enumerate(lines)]
 
 
-def image_samples(prompts: Sequence[Prompt], per_task: int, per_prompt: int, seed: int) -> list[Sample]:
+def image_samples(
+    prompts: Sequence[Prompt], per_task: int, per_prompt: int, seed: int, drawing: Drawing = Drawing()
+) -> list[Sample]:
     """`per_prompt` samples of every prompt (GenEval: 4). Tasks with fewer than `per_task` prompts get more of each.
 
     So every task rests on about per_task * per_prompt pictures, and no score rests on a handful.
     """
-    samples = []
     counts = {task: sum(p.task == task for p in prompts) for task in {p.task for p in prompts}}
-    for prompt in prompts:
-        many = max(per_prompt, -(-per_task * per_prompt // counts[prompt.task]))
-        for k in range(many):
-            sample_id = f"{prompt.prompt_id}-{k}"
-            samples.append(Sample(sample_id, prompt, draw_seed(seed, "sample", sample_id)))
-    return samples
+    many = {p.prompt_id: max(per_prompt, -(-per_task * per_prompt // counts[p.task])) for p in prompts}
+    return plan("geneval", "image", prompts, many, seed, drawing)
 
 
-def clip_samples(benchmark: str, prompts: int, per_prompt: int, seed: int) -> list[Sample]:
+def clip_samples(
+    benchmark: str, prompts: int, per_prompt: int, seed: int, drawing: Drawing = Drawing()
+) -> list[Sample]:
     """Samples for prompts "a green triangle moving right"; the directions in turn. benchmark: "motion", "i2v"."""
     entries = [entry for entry in motion_prompts() if entry["tag"] == "motion"]
     by_way: dict[str, list[Mapping[str, Any]]] = {}
@@ -96,13 +69,13 @@ def clip_samples(benchmark: str, prompts: int, per_prompt: int, seed: int) -> li
         by_way.setdefault(str(entries[i]["motion"]), []).append(entries[i])
     ways = sorted(by_way)
     chosen = [by_way[ways[i % len(ways)]][i // len(ways)] for i in range(min(prompts, len(entries)))]
-    samples = []
-    for i, entry in enumerate(chosen):
-        prompt = Prompt(f"{benchmark}-{i:05d}", entry)
-        for k in range(per_prompt):
-            sample_id = f"{prompt.prompt_id}-{k}"
-            samples.append(Sample(sample_id, prompt, draw_seed(seed, "sample", sample_id)))
-    return samples
+    dimensions = CLIP_DIMENSIONS[benchmark]
+    asked = [_prompt(benchmark, i, entry, dimensions) for i, entry in enumerate(chosen)]
+    return plan(benchmark, "video", asked, per_prompt, seed, drawing)
+
+
+def _prompt(benchmark: str, number: int, entry: Mapping[str, Any], dimensions: tuple[str, ...]) -> Prompt:
+    return Prompt(f"{benchmark}-{number:05d}", entry["prompt"], entry["tag"], dimensions, entry)
 
 
 def true_scene(metadata: Mapping[str, Any], rng: np.random.Generator) -> Scene:
@@ -147,7 +120,7 @@ def read_metadata(path: Path) -> list[Prompt]:
             _check_entry(entry)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise GokuError(f"{path}, line {number + 1}: not GenEval metadata: {error}") from error
-        prompts.append(Prompt(f"geneval-{number:05d}", entry))
+        prompts.append(_prompt("geneval", number, entry, IMAGE_DIMENSIONS))
     return prompts
 
 

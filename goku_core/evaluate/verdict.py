@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from goku_core.evaluate.judges.detector import Detection
+from goku_core.evaluate.judges.detector import Detection, Detector, usable
+from goku_core.evaluate.judges.judge import Answer
+from goku_core.evaluate.manifest import Sample
 
 POSITION_MARGIN = 0.1
 """Share of the summed extents taken off the offset of the centres on each axis (GenEval's POSITION_THRESHOLD)."""
@@ -65,6 +67,13 @@ def judge_image(found: Mapping[str, Sequence[Detection]], metadata: Mapping[str,
         if there >= clause["count"]:
             reasons.append(f"expected {clause['class']}<{clause['count']}, found {there}")
     return Verdict(correct=not reasons, reason="; ".join(reasons))
+
+
+def answered(sample: Sample, found: Sequence[Detection], detector: Detector, dimension: str) -> Answer:
+    """The verdict on what a detector found in a sample, with all that it found as evidence."""
+    verdict = judge_image(usable(list(found), detector, sample.task), sample.prompt.metadata)
+    saw = {"detections": [thing.evidence() for thing in found]}
+    return Answer(sample.sample_id, dimension, float(verdict.correct), 1, verdict.correct, verdict.reason, saw)
 
 
 def _trouble(

@@ -27,7 +27,7 @@ REVISIONS = {
     "vae": 1,
     "precompute": 3,
     "train": 3,
-    "evaluate": 1,
+    "evaluate": 2,
     "promote": 1,
 }
 STAGES = tuple(REVISIONS)

@@ -8,7 +8,9 @@ from goku_core.evaluate import suite
 from goku_core.evaluate.ground_truth import check_judge, direction_share, require
 from goku_core.evaluate.judges.contour import ContourJudge
 from goku_core.evaluate.judges.detector import check_sight
-from goku_core.evaluate.motion import direction_verdict, follow, psnr, temporal_flicker
+from goku_core.evaluate.judges.judge import Bench, asked_of, judge_named
+from goku_core.evaluate.judges.pixels import consistency, psnr, temporal_flicker
+from goku_core.evaluate.motion import direction_verdict, follow
 from goku_core.pipeline.errors import GokuError
 
 JUDGE = ContourJudge()
@@ -89,3 +91,47 @@ def test_flicker_and_psnr_by_hand():
     assert temporal_flicker(np.stack([black, white])) == 0.0
     assert temporal_flicker(np.stack([black, black + 51])) == pytest.approx(0.8)
     assert psnr(black, black) == 99.0 and psnr(black, white) == 0.0
+    with pytest.raises(GokuError, match="no neighbour"):
+        temporal_flicker(black[None])
+
+
+def test_flicker_is_that_of_the_official_loop():
+    """vbench/temporal_flickering.py, written out: the mean over the pairs of the mean over the pixels, in BGR."""
+    clip = np.random.default_rng(5).integers(0, 255, (6, 20, 30, 3), dtype=np.uint8)
+    steps = [np.mean(cv2.absdiff(*(f[..., ::-1].astype(np.float32) for f in pair))) for pair in zip(clip, clip[1:])]  # noqa: B905, RUF007
+    assert temporal_flicker(clip) == pytest.approx((255.0 - np.mean(np.array(steps)).item()) / 255.0, abs=1e-6)
+
+
+def test_consistency_by_the_loop_of_vbench():
+    """vbench/subject_consistency.py: mean of the floored cosines to the frame before and to the first."""
+    rows = np.random.default_rng(2).normal(0.3, 1, (5, 7))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    total = 0.0
+    for t in range(1, 5):
+        total += (max(0.0, rows[t] @ rows[t - 1]) + max(0.0, rows[t] @ rows[0])) / 2
+    assert consistency(rows) == pytest.approx(total / 4)
+
+
+@pytest.mark.parametrize("name", ["contour", "direction", "flicker", "embedded", "first_frame"])
+def test_judges_without_weights_pass_their_checks(name):
+    judge = judge_named(name, Bench())
+    judge.check()
+    assert judge.missing() == "" and judge.fingerprint == judge_named(name, Bench()).fingerprint
+    assert all(
+        benchmark in {"geneval", "motion", "i2v", "vbench"} for benchmark in (d.split("/")[0] for d in judge.dimensions)
+    )
+
+
+def test_the_contour_judge_speaks_only_about_what_it_knows():
+    from goku_core.evaluate.manifest import Prompt, plan
+
+    def asked(*clauses):
+        (sample,) = plan(
+            "geneval", "image", [Prompt("geneval-00000", "p", "t", ("geneval",), {"include": clauses})], 1, 0
+        )
+        return asked_of(JUDGE, sample)
+
+    assert asked({"class": "star", "count": 1, "color": "red"}) == {"geneval"}
+    assert asked({"class": "star", "count": 1}, {"class": "bench", "count": 1}) == frozenset()
+    assert asked({"class": "star", "count": 1, "color": "pink"}) == frozenset()
+    assert JUDGE.sees(96, 176) and not JUDGE.sees(8, 12)

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_core.evaluate import ground_truth, records, suite
-from goku_core.evaluate.evaluation import _judge_clips, _judge_images
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
 from goku_core.evaluate.judges.contour import ContourJudge
+from goku_core.evaluate.judges.judge import JUDGES, Bench, Seen, asked_of, judge_named
+from goku_core.evaluate.manifest import Sample
+from goku_core.evaluate.records import Record
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.summary import summarize
 from goku_core.media.encode import write_image, write_video
@@ -106,10 +108,10 @@ def evaluated(root: Path) -> None:
     images = {s.sample_id: ground_truth.true_picture(samples[(i * 7) % 50 if i % 3 == 0 else i], SIZE, 0)
               for i, s in enumerate(samples)}  # fmt: skip
     clips = {"motion": suite.clip_samples("motion", 4, 1, seed=0), "i2v": suite.clip_samples("i2v", 2, 1, seed=0)}
-    made = {b: {s.sample_id: ground_truth.true_clip(s, SIZE, 9, 8.0, 0) for s in group} for b, group in clips.items()}
-    rows = _judge_images(judge, samples, images)
-    for benchmark, group in clips.items():
-        rows += _judge_clips(judge, benchmark, group, made[benchmark], SIZE, 0)
+    made = {s.sample_id: ground_truth.true_clip(s, SIZE, 9, 8.0, 0) for group in clips.values() for s in group}
+    rows = [row for s in samples for row in judged(Seen(s, images[s.sample_id][None], 0.0, "00"))]
+    for s in [*clips["motion"], *clips["i2v"]]:
+        rows += judged(Seen(s, made[s.sample_id], 8.0, "00", ground_truth.true_picture(s, SIZE, 0)))
     records.write(folder / "records.parquet", rows)
     check = ground_truth.check_judge(judge, prompts, samples[::4], SIZE, 0)
     summary = summarize(records.merged(rows), check, judge, request, 0) | {
@@ -120,6 +122,31 @@ def evaluated(root: Path) -> None:
         "clip_files": write_clips(folder, clips, made, 8.0),
     }
     save(folder / "summary.json", summary)
+
+
+def judged(seen: Seen) -> list[Record]:
+    """Records of all weight-free judges that have something to say about a sample."""
+    rows = []
+    for judge in [judge_named(name, Bench()) for name in list(JUDGES)[:5]]:
+        if asked_of(judge, seen.sample):
+            rows += [record(seen.sample, answer, judge.fingerprint) for answer in judge.judge([seen])]
+    return rows
+
+
+def record(sample: Sample, answer, judge: str) -> Record:
+    said = {"score": answer.score, "count": answer.count, "verdict": answer.verdict, "reason": answer.reason}
+    return Record(
+        sample_id=sample.sample_id,
+        benchmark=sample.benchmark,
+        dimension=answer.dimension,
+        task=sample.task,
+        prompt=sample.prompt.text,
+        seed=sample.seed,
+        judge=judge,
+        media="00",
+        evidence=answer.evidence_json(),
+        **said,
+    )
 
 
 def commit(root: Path) -> None:

@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from goku_core.curate.refine import Appearance
 from goku_core.curate.request import Shots
 from goku_core.curate.scores.looks import Boundary, Look
 from goku_core.curate.scores.transitions import LONGEST, Dissolves, Fades
 from goku_core.media.decode import Frame, resize
+from goku_core.scorers.appearance import Appearance
 
 THUMBNAIL_AREA = 128 * 72  # px: changes are compared on frames of about this size
 WINDOW = 2  # frames before and after, the adaptive detector's default

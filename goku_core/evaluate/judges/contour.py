@@ -19,7 +19,7 @@ contour: OpenCV's smallest enclosing triangle, the obvious tool, gave different 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -28,6 +28,10 @@ import cv2
 import numpy as np
 
 from goku_core.evaluate.judges.detector import Detection
+from goku_core.evaluate.judges.judge import Answer, Bench, Seen, asked_of
+from goku_core.evaluate.manifest import Sample
+from goku_core.evaluate.verdict import answered
+from goku_core.pipeline.errors import GokuError
 from goku_core.scenes.vocabulary import COLORS
 
 REVISION = 3
@@ -37,6 +41,9 @@ AIR = 9
 """Pixels of the enlarged picture around a region in which its true edge is looked for."""
 ANGLES = 120
 """Directions in which an outline is measured: 3 degrees, a pixel of the edge of the largest thing."""
+CHECK_SIZE = (96, 176)
+CHECK_SHARE = 0.9
+"""Of twelve renders with known things that must be judged rightly; at the line's sizes all of them are."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,15 @@ class ContourSettings:
     """The ideal figures are blurred by this share of their enclosing radius: what the edge of a small picture does."""
 
 
+def make(bench: Bench) -> ContourJudge:
+    return ContourJudge()
+
+
 class ContourJudge:
+    """A `Judge` of samples by GenEval's rule, and the `Detector` behind it. Of a clip it looks at the middle frame."""
+
     name = "contour"
+    dimensions = frozenset({"geneval/geneval", "motion/subject", "i2v/subject"})
     labels = ("circle", "square", "triangle", "star")
     minimum_score: Mapping[str, float] = MappingProxyType({"*": 0.3})
     """One threshold for all tasks: the 0.9 for counting in GenEval mends duplicate boxes of its detector, and connected
@@ -80,6 +94,37 @@ class ContourJudge:
     def fingerprint(self) -> str:
         said = f"contour/{REVISION}/{sorted(asdict(self.settings).items())}/{sorted(COLORS.items())}"
         return f"contour-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+    def missing(self) -> str:
+        return ""
+
+    def suits(self, sample: Sample) -> bool:
+        """Whether the sample is asked for things of its four shapes and six colours only."""
+        asked = sample.prompt.metadata
+        clauses = [*asked.get("include", ()), *asked.get("exclude", ())]
+        return bool(clauses) and all(
+            clause["class"] in self.labels and clause.get("color", "red") in COLORS for clause in clauses
+        )
+
+    def check(self) -> None:
+        from goku_core.evaluate.ground_truth import known_share
+
+        if (share := known_share(self, CHECK_SIZE)) < CHECK_SHARE:
+            raise GokuError(
+                f"the judge contour gets {share:.2f} of renders with known things right, needs {CHECK_SHARE}"
+            )
+
+    def sees(self, height: int, width: int) -> bool:
+        from goku_core.evaluate.ground_truth import known_share
+
+        return known_share(self, (height, width)) >= CHECK_SHARE
+
+    def judge(self, seen: Sequence[Seen]) -> list[Answer]:
+        answers = []
+        for one in seen:
+            found = self._look(one.frames[len(one.frames) // 2])
+            answers += [answered(one.sample, found, self, name) for name in sorted(asked_of(self, one.sample))]
+        return answers
 
     def detect(self, images: np.ndarray) -> list[list[Detection]]:
         """images (n, H, W, 3) uint8 RGB -> detections, best first."""

@@ -1,4 +1,4 @@
-"""What a judge is: something that looks at pictures and says which things it sees, where, and in which colour.
+"""What a detector is: something that looks at pictures and says which things it sees, where, and in which colour.
 
 The verdict rule (verdict.py) never looks at pixels; it only reads detections. The colour-and-contour judge of the
 embedded default (contour.py) and a model-based one (Mask2Former for classes and boxes, CLIP for colours, as GenEval has
@@ -16,8 +16,8 @@ import numpy as np
 from goku_core.pipeline.errors import GokuError
 
 BLIND_PICTURES = 50
-"""GenEval's users got 0.03 from a broken detector without a warning (djghosh13/geneval#15): this many pictures are
-looked at before a judge that finds nothing is called broken."""
+"""GenEval's users got 0.03 from a broken detector without a warning (djghosh13/geneval#15): so many pictures are looked
+at, and a judge that finds nothing in most of them is looked into."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Detection:
         return rounded
 
 
-class Judge(Protocol):
+class Detector(Protocol):
     """Looks at pictures. `fingerprint` names everything its answers depend on: rule, settings, weights."""
 
     name: str
@@ -65,7 +65,7 @@ class Judge(Protocol):
         """images (n, H, W, 3) uint8 -> centre (x, y) in pixels of what has that colour, None where nothing has."""
 
 
-def usable(detections: list[Detection], judge: Judge, task: str, at_most: int = 16) -> dict[str, list[Detection]]:
+def usable(detections: list[Detection], judge: Detector, task: str, at_most: int = 16) -> dict[str, list[Detection]]:
     """Detections by class, best first, above the judge's threshold for the task, at most 16 of a class (as GenEval)."""
     least = judge.minimum_score.get(task, judge.minimum_score["*"])
     found: dict[str, list[Detection]] = {}
@@ -76,16 +76,7 @@ def usable(detections: list[Detection], judge: Judge, task: str, at_most: int = 
     return found
 
 
-def judge_named(name: str) -> Judge:
-    """The judge of that name; GokuError when there is none."""
-    if name == "contour":
-        from goku_core.evaluate.judges.contour import ContourJudge
-
-        return ContourJudge()
-    raise GokuError(f"params.yaml: evaluate.judge: there is no judge {name!r}. Available: contour")
-
-
-def check_sight(judge: Judge, seen: list[list[Detection]]) -> None:
+def check_sight(judge: Detector, seen: list[list[Detection]]) -> None:
     """Stop when the judge saw nothing at all in most of the pictures it was sure to know (ground truth).
 
     Only for pictures with known things in them; an untrained model's noise is rightly empty.

@@ -19,6 +19,11 @@ from goku_core.evaluate.manifest import Sample
 from goku_core.pipeline.errors import GokuError
 
 JUDGES: dict[str, str] = {
+    "contour": "goku_core.evaluate.judges.contour:make",
+    "direction": "goku_core.evaluate.judges.direction:make",
+    "flicker": "goku_core.evaluate.judges.pixels:flicker",
+    "embedded": "goku_core.evaluate.judges.pixels:embedded",
+    "first_frame": "goku_core.evaluate.judges.pixels:first_frame",
     "static_filter": "goku_core.evaluate.judges.vbench.static_filter:make",
     "subject_consistency": "goku_core.evaluate.judges.vbench.subject_consistency:make",
     "background_consistency": "goku_core.evaluate.judges.vbench.background_consistency:make",
@@ -31,7 +36,8 @@ JUDGES: dict[str, str] = {
     "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
     "mask2former": "goku_core.evaluate.judges.geneval.mask2former:make",
 }
-"""name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run."""
+"""name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run. Of two
+that know one dimension of a sample the first speaks, unless judges are named."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,14 @@ class Seen:
     frames  (T, H, W, 3) uint8 RGB; T = 1 for a picture
     fps     frames per second; 0 for a picture
     digest  SHA-256 of the file
+    given   (H, W, 3) uint8 RGB: the picture that the clip was to continue; None where it was given none
     """
 
     sample: Sample
     frames: np.ndarray
     fps: float
     digest: str
+    given: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class Answer:
     count     how many things (frames, questions) the score is the mean of: official means weigh by it
     verdict   right or wrong; None where the dimension knows only a degree
     reason    empty when right; else what was expected and what was found
-    evidence  what was seen: boxes, answers, scores by frame
+    evidence  what was seen: boxes, answers, scores by frame. Whoever detects things lists them under "detections" (a list,
+              or one by frame): a run in which most of them stay empty is looked into (`judging.sight`)
     """
 
     sample_id: str
@@ -94,6 +103,13 @@ class Judge(Protocol):
 
     name        the key in `JUDGES`
     dimensions  "benchmark/dimension" it can answer, for example "vbench/subject_consistency"
+
+    A judge may also have:
+
+    suits(sample) -> bool       whether it can judge this sample at all (a detector knows some classes and no others)
+    sees(height, width) -> bool  whether it sees known things in pictures of that size: a run in which it finds nothing goes
+                                on if so, as then the pictures are empty (`judging.sight`)
+    sources                     the `Source`s of its weights, for the stamp beside the records
     """
 
     name: str
@@ -113,16 +129,29 @@ class Judge(Protocol):
         ...
 
     def judge(self, seen: Sequence[Seen]) -> list[Answer]:
-        """Answers for these samples, those of its dimensions that each sample asks for.
+        """One answer for each of these samples and each of its dimensions that the sample asks for (`asked_of`).
 
-        The answer of a sample does not depend on which samples are judged with it.
+        The answer of a sample does not depend on which samples are judged with it. A sample that cannot be judged raises: it
+        then has no record, and its message stands in the report of the run.
         """
         ...
 
 
 def judge_named(name: str, bench: Bench) -> Judge:
-    """The judge of that name. Raises GokuError when there is none."""
-    if name not in JUDGES:
-        raise GokuError(f"there is no judge {name!r}. Known: {', '.join(sorted(JUDGES))}")
-    module, factory = JUDGES[name].split(":")
-    return getattr(importlib.import_module(module), factory)(bench)
+    """The judge of that name, or of a factory "module:name" of your own. Raises GokuError when there is none."""
+    module, colon, factory = JUDGES.get(name, name).partition(":")
+    if not colon:
+        raise GokuError(
+            f"there is no judge {name!r}. Known: {', '.join(JUDGES)}; or MODULE:FACTORY for one of your own"
+        )
+    try:
+        return getattr(importlib.import_module(module), factory)(bench)
+    except (ImportError, AttributeError) as error:
+        raise GokuError(f"the judge {name!r} cannot be imported: {error}") from error
+
+
+def asked_of(judge: Judge, sample: Sample) -> frozenset[str]:
+    """Dimensions, by their bare names, that the sample asks for and the judge can answer for it."""
+    found = frozenset(d for d in sample.prompt.dimensions if f"{sample.benchmark}/{d}" in judge.dimensions)
+    suits = getattr(judge, "suits", None)
+    return found if not found or suits is None or suits(sample) else frozenset()

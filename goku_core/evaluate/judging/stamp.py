@@ -1,0 +1,78 @@
+"""What records depend on beside the judges' rules: decoder, libraries, device, weights. Written beside them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from goku_core.evaluate.judges.judge import Judge
+from goku_core.pipeline.files import digest_json
+from goku_core.scorers import weights as weight_files
+from goku_core.scorers.sources import Source
+
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "av", "torch", "transformers")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions and device, without importing a network library. device: "cpu" or "cuda"."""
+    import av
+
+    found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "device": device}
+    found |= {name: _version(name) for name in PACKAGES}
+    found["ffmpeg"] = {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())}
+    if device == "cuda":
+        found["gpu"] = _gpus()
+    return found
+
+
+def key(environment: dict[str, Any]) -> str:
+    return digest_json(environment)[:12]
+
+
+def sources_of(judge: Judge) -> list[Source]:
+    """The sources of a judge's weights: those that it names, else those that its module declares or imports."""
+    if (named := getattr(judge, "sources", None)) is not None:
+        return list(named)
+    module = sys.modules[type(judge).__module__]
+    found: dict[str, Source] = {}
+    for value in vars(module).values():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(one, Source):
+                found[one.name] = one
+    return list(found.values())
+
+
+def described(judge: Judge, weights: Path) -> dict[str, Any]:
+    """Name, dimensions, precision and weights of a judge that can work."""
+    return {
+        "name": judge.name,
+        "dimensions": sorted(judge.dimensions),
+        "precision": getattr(judge, "precision", "float32"),
+        "weights": [
+            {"name": s.name, "licence": s.licence, "sha256": _digest(weights / s.place)} for s in sources_of(judge)
+        ],
+    }
+
+
+def _digest(place: Path) -> str | None:
+    return weight_files.digest(place) if place.is_file() or any(place.glob("*.safetensors")) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpus() -> list[str]:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
+        return []
+    return sorted(set(told.stdout.splitlines()))
