@@ -71,11 +71,11 @@ def test_four_dimensions_one_decode(tmp_path, monkeypatch):
             assert row.media == hashlib.sha256(file.read_bytes()).hexdigest() and row.judge == dimension
 
 
-def _in_this_process(name, table, settings, **how):
+def _in_this_process(operation, table, settings, **how):
     from goku_core.pipeline.pool import PoolResult
     from goku_core.pipeline.pool.result import one_batch
 
-    answer = getattr(operator, name.partition(":")[2])(one_batch(table), settings)
+    answer = getattr(operator, operation.partition(":")[2])(one_batch(table), settings)
     return PoolResult(table.from_batches([answer]), [])
 
 

@@ -111,6 +111,7 @@ def kill_when(folder, pattern, many):
     assert child.wait() == -signal.SIGKILL and not (folder / "out/reports/evaluation/summary.json").is_file()
 
 
+@pytest.mark.slow  # three runs of the stage: 15 s
 def test_killed_with_9_while_drawing_and_while_judging_equals_unbroken(tmp_path, monkeypatch):
     whole, killed = tmp_path / "a", tmp_path / "b"
     run(whole, ScenePainter(), monkeypatch)
