@@ -25,8 +25,12 @@ PATIENCE = 15.0  # s between two looks at the folder of checkpoints
 
 def during(
     every: Annotated[int, typer.Option(min=1, help="Only checkpoints whose step is a multiple of this")] = 1,
-    once: Annotated[bool, typer.Option("--once", help="Evaluate what is there and end, without waiting for more")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; not the one that trains, if it is full")] = "auto",
+    once: Annotated[
+        bool, typer.Option("--once", help="Evaluate what is there and end, without waiting for more")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N; not the one that trains, if it is full")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for every checkpoint")] = False,
 ) -> None:
     """Evaluate the newest checkpoint of every training under way on fixed prompts, as long as there is one.
@@ -61,11 +65,14 @@ def _evaluated(root: Path, entry: Entry, device: str) -> dict[str, float] | None
     from goku_core.generate import Generator
     from goku_core.train.checkpoint.export import export_goku
 
-    if tracking.last_steps(root, entry.fingerprint).get(light.METRIC, -1) >= entry.step:
+    logged = tracking.last_steps(root, entry.fingerprint)
+    if max((step for name, step in logged.items() if name.startswith(light.PREFIX)), default=-1) >= entry.step:
         return None
     params = config.load_params(root / "params.yaml")
     if entry.phase not in params.train.phases:
-        raise GokuError(f"params.yaml has no phase {entry.phase}, which is under way: it was started with other parameters")
+        raise GokuError(
+            f"params.yaml has no phase {entry.phase}, which is under way: it was started with other parameters"
+        )
     phase = params.train.phases[entry.phase]
     place = Path(tempfile.mkdtemp(prefix="goku-during-"))
     try:
@@ -80,5 +87,6 @@ def _evaluated(root: Path, entry: Entry, device: str) -> dict[str, float] | None
         return None
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    tracking.log_beside(root, entry.fingerprint, {light.METRIC: 0.0} | scores if not phase.images else scores, entry.step)
+    if not tracking.log_beside(root, entry.fingerprint, scores, entry.step):
+        typer.echo(f"{entry.phase} has ended: the scores of step {entry.step} are not logged", err=True)
     return scores

@@ -17,9 +17,12 @@ SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
-    """Adds both commands to `goku evaluate`."""
+    """Adds `judge`, `judges` and `during` to `goku evaluate`."""
+    from goku_core.cli_during import during
+
     app.command("judge")(judge)
     app.command("judges")(judges)
+    app.command("during")(during)
 
 
 def judge(

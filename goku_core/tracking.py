@@ -139,6 +139,24 @@ class MlflowTracker:
         append_json_line(self._spool, {"kind": kind, "time": int(time.time() * 1000), **facts})
 
 
+def log_beside(workspace: Path, fingerprint: str, metrics: Mapping[str, float], step: int) -> bool:
+    """Metrics of another process for the run of a piece of work that is under way; False where it has ended, or never began.
+
+    The mirror of the running attempt carries them to MLflow. What is logged behind the end would wait there for nobody.
+    """
+    spool, _ = _spool_files(workspace.resolve(), fingerprint)
+    if not spool.is_file() or _ended(spool):
+        return False
+    facts = {"metrics": {key: _json_number(value) for key, value in metrics.items()}, "step": step}
+    append_json_line(spool, {"kind": "metrics", "time": int(time.time() * 1000), **facts})
+    return True
+
+
+def last_steps(workspace: Path, fingerprint: str) -> dict[str, int]:
+    """Highest step by metric that the run of a piece of work has."""
+    return _last_steps(_spool_files(workspace.resolve(), fingerprint)[0])
+
+
 def opener(settings: Request) -> OpenTracker:
     """What `executor.execute` takes to open the tracker of an attempt."""
 

@@ -18,18 +18,18 @@ from goku_core.evaluate.statistics import overall
 
 PER_TASK, CLIPS, SEED = 4, 8, 0
 JUDGES = ("contour", "direction", "flicker", "embedded", "first_frame")
-METRIC = "light/geneval"
+PREFIX = "light/"
 
 
 def pictures(sampler: Sampler, photo: bool) -> dict[str, float]:
-    """GenEval's rule on four prompts of each task: share right by task, and their mean as `METRIC`."""
+    """GenEval's rule on four prompts of each task: share right by task, and the mean of the tasks."""
     prompts = suite.image_prompts(PER_TASK, SEED, photo)
     samples = suite.image_samples(prompts, PER_TASK, 1, SEED)
     drawn = sampler.images([s.asked for s in samples], [s.seed for s in samples])
     scores = _scores([Seen(s, one[None], 0.0, "") for s, one in zip(samples, drawn, strict=True)])
     tasks = {task: float(np.mean([scores[s.sample_id, "geneval"] for s in samples if s.task == task]))
              for task in dict.fromkeys(s.task for s in samples)}  # fmt: skip
-    return {METRIC: overall(tasks)} | {f"{METRIC}_{task}": share for task, share in tasks.items()}
+    return {f"{PREFIX}geneval": overall(tasks)} | {f"{PREFIX}geneval_{task}": v for task, v in tasks.items()}
 
 
 def clips(sampler: Sampler, frames: int, continuing: bool) -> dict[str, float]:
@@ -42,7 +42,7 @@ def clips(sampler: Sampler, frames: int, continuing: bool) -> dict[str, float]:
     seen = [Seen(s, clip, sampler.fps, "", first) for s, clip, first in zip(samples, drawn, given, strict=True)]
     scores = _scores(seen)
     return {
-        f"light/{benchmark}_{dimension}": float(np.mean([scores[s.sample_id, dimension] for s in samples]))
+        f"{PREFIX}{benchmark}_{dimension}": float(np.mean([scores[s.sample_id, dimension] for s in samples]))
         for dimension in samples[0].prompt.dimensions
     }
 

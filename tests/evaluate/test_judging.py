@@ -192,7 +192,7 @@ def test_a_judge_that_sees_nothing_stops_the_run_unless_the_pictures_are_empty(t
     assert report.new == 12 and "they may be empty" in report.notes[0]
     shutil.rmtree(folder / "records")
     report = judged(folder, "sighted")  # sees known things at 48x32: the pictures are empty, which is a finding
-    assert report.new == 12 and "they are empty" in report.notes[0]
+    assert report.new == 12 and "so these show none" in report.notes[0]
 
 
 def line(sample, detections, judge="j"):

@@ -259,7 +259,9 @@ class _Run:
                     f"evaluate: {said}, and {problem}. A blind judge gives every model the same low score, so nothing is "
                     "scored. Look at the samples; where they are truly empty, say so: --may-be-empty"
                 )
-            why = "they may be empty, as was said" if problem else "it sees known things of that size: they are empty"
+            why = (
+                "they may be empty, as was said" if problem else "it sees known things of that size, so these show none"
+            )
             self.report.notes.append(f"{said}; {why}")
             self.say(f"evaluate: {self.report.notes[-1]}")
 

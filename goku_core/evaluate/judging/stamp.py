@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,19 @@ def key(environment: dict[str, Any]) -> str:
 
 
 def sources_of(judge: Judge) -> list[Source]:
-    """The sources of a judge's weights: those that it names, else those that its module declares or imports."""
-    if (named := getattr(judge, "sources", None)) is not None:
-        return list(named)
-    module = sys.modules[type(judge).__module__]
-    found: dict[str, Source] = {}
-    for value in vars(module).values():
-        for one in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(one, Source):
-                found[one.name] = one
-    return list(found.values())
+    """The sources of a judge's weights, alternatives among them: those that it names (`sources`, nested or not), else those
+    that its module declares or imports."""
+    named = getattr(judge, "sources", None)
+    values = vars(sys.modules[type(judge).__module__]).values() if named is None else named
+    return list({source.name: source for source in _flat(values)}.values())
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Source]:
+    for value in values:
+        if isinstance(value, Source):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _flat(value)
 
 
 def described(judge: Judge, weights: Path) -> dict[str, Any]:
@@ -53,7 +57,9 @@ def described(judge: Judge, weights: Path) -> dict[str, Any]:
         "dimensions": sorted(judge.dimensions),
         "precision": getattr(judge, "precision", "float32"),
         "weights": [
-            {"name": s.name, "licence": s.licence, "sha256": _digest(weights / s.place)} for s in sources_of(judge)
+            {"name": s.name, "licence": s.licence, "sha256": digest}
+            for s in sources_of(judge)
+            if (digest := _digest(weights / s.place)) is not None
         ],
     }
 
