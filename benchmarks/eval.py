@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> Result:
     options = settle(options)
     small = options.small
     options.clips = options.clips or (2 if small else 4 if options.quick else 16)
-    size, frames = ((64, 112), 5) if small else ((480, 864), 17 if options.quick else 49)
+    size, frames = ((64, 112), 5) if small else ((480, 864), 17 if options.quick else 33)
     result = Result("eval", CLAIM, options)
     network = "benchmarks.measuring.vision:" + ("small" if small else "base")
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from goku_core.evaluate import ground_truth, manifest, records, suite
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
 from goku_core.evaluate.judges.contour import ContourJudge
+from goku_core.evaluate.judges.judge import Bench, judge_named
 from goku_core.evaluate.judging import media
 from goku_core.evaluate.judging.run import STAMP, Judged, Judging, judge_folder
 from goku_core.evaluate.manifest import Drawing, Prompt, Sample
@@ -67,7 +68,8 @@ def evaluate(request: Request, context: Context) -> Report:
     samplers = {name: _sampler(context, name) for name in request.models()}
     weights = {name: media.sha256(context.input(f"models/{name}/model.safetensors")) for name in request.models()}
     asked = plan(request, samplers, weights, context.seed)
-    judge = ContourJudge()
+    judge = judge_named(request.judge, Bench())
+    assert isinstance(judge, ContourJudge)  # the one that the parameters allow: it detects things, too
     check = _ground_truth(judge, asked, request, samplers, context)
 
     folder = context.scratch / "evaluation"  # an evaluation as `goku evaluate` knows it

@@ -1,7 +1,7 @@
 """The files of an evaluation: where a sample lies, its digest, its frames. The one place where samples are decoded.
 
-    samples/<sample_id>.png|.mp4|.npy   uint8 RGB; .npy is (H, W, 3) or (T, H, W, 3)
-    given/<sample_id>.png               the picture that a clip was to continue, where there was one
+    samples/<sample_id>.*   a picture, a clip, or uint8 RGB as .npy: (H, W, 3) or (T, H, W, 3)
+    given/<sample_id>.png   the picture that a clip was to continue, where there was one
 
 The given picture belongs to the plan: its digest stands in the metadata of the sample ("first_frame").
 """
@@ -18,7 +18,9 @@ from goku_core.evaluate.manifest import Sample
 from goku_core.pipeline.errors import GokuError
 
 SAMPLES, GIVEN = "samples", "given"
-SUFFIXES = (".npy", ".png", ".mp4")
+ARRAY = ".npy"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+CLIPS = (".mp4", ".webm", ".mov", ".mkv")
 FIRST_FRAME = "first_frame"
 
 
@@ -27,7 +29,7 @@ def files(folder: Path, samples: list[Sample]) -> dict[str, Path]:
     there: dict[str, Path] = {}
     wanted = {sample.sample_id for sample in samples}
     for path in sorted((folder / SAMPLES).glob("*")):
-        if path.suffix in SUFFIXES and path.stem in wanted:
+        if path.suffix in (ARRAY, *PICTURES, *CLIPS) and path.stem in wanted:
             if path.stem in there:
                 raise GokuError(f"{path.name} and {there[path.stem].name} are one sample: remove the wrong file")
             there[path.stem] = path
@@ -54,10 +56,10 @@ def pixels_digest(picture: np.ndarray) -> str:
 
 
 def _frames(sample: Sample, path: Path) -> tuple[np.ndarray, float]:
-    if path.suffix == ".npy":
+    if path.suffix == ARRAY:
         frames, fps = _array(path), sample.drawing.fps or 0.0
         frames = frames[None] if sample.media == "image" else frames
-    elif path.suffix == ".png":
+    elif path.suffix in PICTURES:
         from goku_core.media.decode import read_image
 
         frames, fps = read_image(path)[None], 0.0
