@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from goku_core.evaluate.judges.judge import Judge
@@ -36,7 +37,7 @@ def key(environment: dict[str, Any]) -> str:
 
 def sources_of(judge: Judge) -> list[Source]:
     """The sources of a judge's weights, alternatives among them: those that it names (`sources`, nested or not), else those
-    that its module declares or imports."""
+    that its module declares or imports, or that a module of ours declares which it imports."""
     named = getattr(judge, "sources", None)
     values = vars(sys.modules[type(judge).__module__]).values() if named is None else named
     return list({source.name: source for source in _flat(values)}.values())
@@ -48,6 +49,8 @@ def _flat(values: Iterable[Any]) -> Iterator[Source]:
             yield value
         elif isinstance(value, tuple | list):
             yield from _flat(value)
+        elif isinstance(value, ModuleType) and value.__name__.startswith("goku_core."):
+            yield from (one for one in vars(value).values() if isinstance(one, Source))
 
 
 def described(judge: Judge, weights: Path) -> dict[str, Any]:
