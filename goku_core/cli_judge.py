@@ -44,6 +44,9 @@ def judge(
         int, typer.Option(min=1, help="Frames or pictures in a pass; part of the result's last bits")
     ] = 16,
     share: Annotated[float, typer.Option(min=0.01, max=1.0, help="Part of a GPU that one process takes")] = 1.0,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds for one sample by all judges; networks on CPUs take long")
+    ] = 600,
     may_be_empty: Annotated[
         bool, typer.Option("--may-be-empty", help="A judge that finds nothing in most samples does not stop the run")
     ] = False,
@@ -67,6 +70,7 @@ def judge(
         share=share,
         batch=batch,
         workers=workers or available_cores(),
+        timeout_seconds=timeout,
         may_be_empty=may_be_empty,
     )
     report = judge_folder(folder, how, lambda said: typer.echo(said, err=True))

@@ -8,6 +8,7 @@ network, and with it the last bits of its score. What the workers have finished 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from goku_core.evaluate.judging.operator import ASKED
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record, RecordStore
 from goku_core.pipeline.errors import GokuError
-from goku_core.pipeline.files import write_json
+from goku_core.pipeline.files import lock, write_json
 from goku_core.pipeline.pool import Devices, run_operator
 from goku_core.pipeline.progress import Bar
 from goku_core.scorers.devices import accelerators
@@ -98,7 +99,12 @@ def judge_folder(folder: Path, how: Judging, say: Callable[[str], None] = lambda
     in the report and has no record by it.
     """
     run = _Run(folder.resolve(), how, say)
-    return run.judged()
+    with lock(
+        folder / RECORDS / ".lock",
+        owner=f"process {os.getpid()}",
+        waiting=lambda who: say(f"{who} judges here; waiting"),
+    ):
+        return run.judged()
 
 
 class _Run:

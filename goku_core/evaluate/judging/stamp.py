@@ -54,17 +54,17 @@ def _flat(values: Iterable[Any]) -> Iterator[Source]:
 
 
 def described(judge: Judge, weights: Path) -> dict[str, Any]:
-    """Name, dimensions, precision and weights of a judge that can work."""
-    return {
-        "name": judge.name,
-        "dimensions": sorted(judge.dimensions),
-        "precision": getattr(judge, "precision", "float32"),
-        "weights": [
-            {"name": s.name, "licence": s.licence, "sha256": digest}
-            for s in sources_of(judge)
-            if (digest := _digest(weights / s.place)) is not None
-        ],
-    }
+    """Name and dimensions of a judge that can work; with weights also their digests, and the precision of its networks."""
+    found: dict[str, Any] = {"name": judge.name, "dimensions": sorted(judge.dimensions)}
+    if sources := sources_of(judge):
+        digests = {source.name: _digest(weights / source.place) for source in sources}
+        found["precision"] = getattr(judge, "precision", "float32")
+        found["weights"] = [
+            {"name": source.name, "licence": source.licence, "sha256": digests[source.name]}
+            for source in sources
+            if digests[source.name] is not None  # of alternatives only one need be there
+        ]
+    return found
 
 
 def _digest(place: Path) -> str | None:
