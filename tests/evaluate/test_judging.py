@@ -266,3 +266,21 @@ def test_the_stamp_names_what_records_depend_on(tmp_path):
     assert environment["device"] == "cpu" and environment["av"] and environment["torch"]
     assert environment["ffmpeg"]["libavcodec"]
     assert told["judges"]["first"]["environments"] == list(told["environments"])
+
+
+def test_the_static_filter_is_asked_where_more_clips_are_drawn_than_count(tmp_path):
+    """VBench draws 25 clips of a temporal_flickering prompt; which five count is for the filter to say, so its lack is named."""
+    folder = tmp_path / "evaluation"
+    (folder / "samples").mkdir(parents=True)
+    prompts = [manifest.Prompt(f"vbench-{i:05d}", f"p{i}", "", ("temporal_flickering",)) for i in range(2)]
+    many = {"vbench-00000": 5, "vbench-00001": 6}
+    samples = manifest.plan("vbench", "video", prompts, many, 0, manifest.Drawing(fps=8.0))
+    manifest.write(folder / "manifest.parquet", samples)
+    for number, sample in enumerate(samples):
+        np.save(folder / f"samples/{sample.sample_id}.npy", np.full((2, 8, 8, 3), number, np.uint8))
+    report = judge_folder(folder, Judging(weights=tmp_path / "none", device="cpu"))
+    assert list(report.left_out) == ["static_filter"] and report.new == 11
+    assert set(scores(folder).values()) == {1.0}
+    alone = samples[:5]
+    manifest.write(folder / "manifest.parquet", alone)
+    assert judge_folder(folder, Judging(weights=tmp_path / "none", device="cpu")).left_out == {}

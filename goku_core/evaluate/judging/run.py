@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from goku_core.evaluate import manifest
+from goku_core.evaluate.benchmarks.vbench import with_static_filter
 from goku_core.evaluate.judges.detector import BLIND_PICTURES
 from goku_core.evaluate.judges.judge import Bench
 from goku_core.evaluate.judging import media, sight, stamp
@@ -110,7 +111,7 @@ def judge_folder(folder: Path, how: Judging, say: Callable[[str], None] = lambda
 class _Run:
     def __init__(self, folder: Path, how: Judging, say: Callable[[str], None]) -> None:
         self.folder, self.how, self.say, self.started = folder, how, say, time.monotonic()
-        self.samples = manifest.read(folder / "manifest.parquet")
+        self.samples, _ = with_static_filter(manifest.read(folder / "manifest.parquet"))
         self.device = _device(how.device)
         self.chosen: Chosen = choose(self.samples, how.judges, Bench(how.weights, self.device, how.batch), how.mode)
         self.names = {seat.fingerprint: seat.judge.name for seat in self.chosen.seats}
