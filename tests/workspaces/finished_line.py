@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from goku_core.evaluate import ground_truth, records, suite
+from goku_core.evaluate import ground_truth, light, records, suite
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
 from goku_core.evaluate.judges.contour import ContourJudge
-from goku_core.evaluate.judges.judge import JUDGES, Bench, Seen, asked_of, judge_named
+from goku_core.evaluate.judges.judge import Bench, Seen, asked_of, judge_named
 from goku_core.evaluate.manifest import Sample
 from goku_core.evaluate.records import Record
 from goku_core.evaluate.request import Request
@@ -127,7 +127,7 @@ def evaluated(root: Path) -> None:
 def judged(seen: Seen) -> list[Record]:
     """Records of all weight-free judges that have something to say about a sample."""
     rows = []
-    for judge in [judge_named(name, Bench()) for name in list(JUDGES)[:5]]:
+    for judge in [judge_named(name, Bench()) for name in light.JUDGES]:
         if asked_of(judge, seen.sample):
             rows += [record(seen.sample, answer, judge.fingerprint) for answer in judge.judge([seen])]
     return rows
