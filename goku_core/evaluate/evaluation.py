@@ -16,6 +16,8 @@ from goku_core.evaluate import ground_truth, records, suite
 from goku_core.evaluate.gallery import write_clips, write_sheets, write_singles
 from goku_core.evaluate.judges.detector import Judge, judge_named, usable
 from goku_core.evaluate.motion import direction_verdict, follow, psnr, temporal_flicker
+from goku_core.evaluate.page import figures
+from goku_core.evaluate.page.build import write_line_page
 from goku_core.evaluate.records import Record, RecordStore, evidence
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.sampling import Sampler, draw_all
@@ -110,6 +112,7 @@ def evaluate(request: Request, context: Context) -> Report:
     }
     text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
+    write_line_page(folder)
     return _report(summary, context, drawn_in, time.monotonic() - started)
 
 
@@ -226,10 +229,8 @@ def _report(summary: dict[str, Any], context: Context, drawn_in: float, seconds:
         benchmark: {name: value["score"] for name, value in dimensions.items() if isinstance(value, dict)}
         for benchmark, dimensions in summary["clips"].items()
     }
-    metrics = {"evaluate/overall": overall["score"], "evaluate/judge": summary["judge"]["ground_truth"]["overall"]}
-    metrics |= {f"evaluate/{task}": value["score"] for task, value in tasks.items()}
-    metrics |= {f"evaluate/{b}_{name}": v for b, values in clips.items() for name, v in values.items()}
-    context.tracker.log_metrics(metrics)
+    context.tracker.log_metrics(figures.metrics(summary))
+    context.tracker.set_tags(figures.tags(summary))
     low, high = overall["interval"]
     context.say(
         f"evaluate: overall {overall['score']:.3f} "
