@@ -9,6 +9,8 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.scores import show_scores
+
 CURATION = "reports/curation"
 FRAMES, FRAME_BYTES = 8, 64_000  # artifacts live in Prefect's database: small pictures, and few
 
@@ -19,6 +21,8 @@ def show(cell: str, workspace: Path) -> None:
         summary = json.loads((workspace / CURATION / "funnel.json").read_text(encoding="utf-8"))
         create_table_artifact(funnel(summary), key="curate-funnel", description="What came in, what stayed, and why.")
         create_markdown_artifact(frames(summary, workspace / CURATION), key="curate-frames")
+    elif cell == "evaluate":
+        show_scores(workspace)
 
 
 def funnel(summary: dict[str, Any]) -> list[dict[str, Any]]:

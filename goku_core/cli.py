@@ -16,6 +16,7 @@ COMMANDS = {
     "status": ("goku_core.cli_run", "status"),
     "lineage": ("goku_core.cli_run", "lineage"),
     "report": ("goku_core.cli_run", "report"),
+    "compare": ("goku_core.cli_compare", "compare"),
     "curate": ("goku_core.cli_curate", "curate"),
     "dataset": ("goku_core.cli_dataset", "dataset"),
     "params": ("goku_core.cli_params", "params"),

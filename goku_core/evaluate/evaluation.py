@@ -19,6 +19,8 @@ from goku_core.evaluate.judges.judge import Bench, judge_named
 from goku_core.evaluate.judging import media
 from goku_core.evaluate.judging.run import STAMP, Judged, Judging, judge_folder
 from goku_core.evaluate.manifest import Drawing, Prompt, Sample
+from goku_core.evaluate.page import figures
+from goku_core.evaluate.page.build import write_line_page
 from goku_core.evaluate.records import RecordStore
 from goku_core.evaluate.request import Request
 from goku_core.evaluate.sampling import Sampler, draw_all
@@ -99,6 +101,7 @@ def evaluate(request: Request, context: Context) -> Report:
     }
     text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
     (output / "summary.json").write_text(text, encoding="utf-8")
+    write_line_page(output)
     return _report(summary, judged, context, drawn_in, time.monotonic() - started)
 
 
@@ -225,10 +228,8 @@ def _report(summary: dict[str, Any], judged: Judged, context: Context, drawn_in:
         benchmark: {name: value["score"] for name, value in dimensions.items() if isinstance(value, dict)}
         for benchmark, dimensions in summary["clips"].items()
     }
-    metrics = {"evaluate/overall": overall["score"], "evaluate/judge": summary["judge"]["ground_truth"]["overall"]}
-    metrics |= {f"evaluate/{task}": value["score"] for task, value in tasks.items()}
-    metrics |= {f"evaluate/{b}_{name}": v for b, values in clips.items() for name, v in values.items()}
-    context.tracker.log_metrics(metrics)
+    context.tracker.log_metrics(figures.metrics(summary))
+    context.tracker.set_tags(figures.tags(summary))
     low, high = overall["interval"]
     context.say(
         f"evaluate: overall {overall['score']:.3f} "

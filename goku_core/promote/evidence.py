@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.promote.bundle import sha256
@@ -57,6 +58,17 @@ def _records(folder: Path) -> list[str]:
     """The rows that the score is computed from, beside the summary itself."""
     found = [p for p in folder.rglob("*") if p.suffix in {".jsonl", ".parquet"} and p.is_file()]
     return [SUMMARY, *sorted(p.relative_to(folder).as_posix() for p in found)]
+
+
+def summary_of(workspace: Path, digest: str) -> dict[str, Any]:
+    """The summary that an entry of the ledger rests on, by its SHA-256: from the workspace, else from the store.
+
+    Empty where neither has it any more.
+    """
+    for path in (workspace / FOLDER / SUMMARY, workspace / ".goku/store" / digest[:2] / digest):
+        if path.is_file() and sha256(path) == digest:
+            return json.loads(path.read_text(encoding="utf-8"))
+    return {}
 
 
 def mismatches(evidence: Evidence, to_promote: dict[str, str], vae: str) -> list[str]:

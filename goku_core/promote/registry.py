@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goku_core.promote import bundle, ledger
+from goku_core.promote import bundle, evidence, ledger
 from goku_core.promote.ledger import Entry
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def mirror(workspace: Path, name: str, alias: str) -> str | None:
         if entry.bundle not in versions:
             versions[entry.bundle] = _register(client, workspace, name, entry)
         tag = {"goku.decision": entry.decision, "goku.reason": entry.reason, "goku.ledger_entry": str(entry.number)}
+        tag |= _scores(workspace, entry)
         have = versions[entry.bundle].tags
         for key, value in tag.items():
             if have.get(key) != value:
@@ -67,6 +68,17 @@ def mirror(workspace: Path, name: str, alias: str) -> str | None:
             client.set_registered_model_alias(name, role, place.version)
     client.set_registered_model_tag(name, HEAD_TAG, ledger.head(workspace) or "")
     return str(wanted[alias].version) if wanted.get(alias) else None
+
+
+def _scores(workspace: Path, entry: Entry) -> dict[str, str]:
+    """What the version scored, and what must be known to set it beside another: interval, judge, protocol."""
+    judge = evidence.summary_of(workspace, entry.evidence).get("judge", {}).get("fingerprint")
+    tags = {
+        "evaluate.overall": f"{entry.score:.6f}",
+        "evaluate.interval": f"{entry.interval[0]:.6f} {entry.interval[1]:.6f}",
+    }
+    named = {"evaluate.protocol": entry.protocol, "evaluate.judge": judge}
+    return tags | {key: str(value) for key, value in named.items() if value}
 
 
 def disagreements(workspace: Path, name: str, alias: str) -> list[str]:

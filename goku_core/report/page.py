@@ -133,6 +133,7 @@ def _evaluation(facts: Facts, embed: Embedder) -> dict[str, Any] | None:
         "judge": summary["judge"],
         "counts": summary["counts"],
         "protocol": summary["protocol"],
+        "page": "evaluation/evaluation.html" if (folder / "evaluation.html").is_file() else "",
         "sheets": sheets,
         "aspect": f"{width} / {height}",
     }

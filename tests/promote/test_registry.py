@@ -53,6 +53,13 @@ def test_registry_follows_the_ledger(workspace: Path) -> None:
     version = registry._client(workspace).get_model_version_by_alias("goku", "champion")
     assert version.tags["goku.bundle"] == ledger.champion(ledger.read(workspace)).bundle
     assert version.tags["goku.score"] == "0.600000"
+    # the score, and what must be known to set it beside another one; the judge is named in the evidence itself
+    assert {key: value for key, value in version.tags.items() if key.startswith("evaluate.")} == {
+        "evaluate.overall": "0.600000",
+        "evaluate.interval": "0.550000 0.650000",
+        "evaluate.judge": "contour-0123",
+        "evaluate.protocol": "geneval-6",
+    }
 
     # somebody moves the alias past the ledger: noticed, and put right by the next mirror
     registry._client(workspace).set_registered_model_alias("goku", "champion", "3")

@@ -38,6 +38,7 @@ def write_evaluation(workspace: Path, score: float, half: float = 0.05, protocol
         "overall": {"score": score, "interval": [score - half, score + half]},
         "models": models,
         "protocol": protocol,
+        "judge": {"fingerprint": "contour-0123"},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
