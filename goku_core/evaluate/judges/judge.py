@@ -35,6 +35,10 @@ JUDGES: dict[str, str] = {
     "human_action": "goku_core.evaluate.judges.video.human_action:make",
     "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
     "mask2former": "goku_core.evaluate.judges.geneval.mask2former:make",
+    "scene": "goku_core.evaluate.judges.words.scene:make",
+    "blip_vqa": "goku_core.evaluate.judges.words.blip_vqa:make",
+    "non_spatial": "goku_core.evaluate.judges.words.non_spatial:make",
+    "mplug_vqa": "goku_core.evaluate.judges.words.mplug_vqa:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run. Of two
 that know one dimension of a sample the first speaks, unless judges are named."""
