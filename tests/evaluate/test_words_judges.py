@@ -175,6 +175,11 @@ def test_a_scene_is_told_in_sixteen_frames(weights: Path) -> None:
     judge = judge_named("scene", Bench(weights=weights, batch=5))
     (answer,) = judge.judge([of("scene")])
     assert answer.count == len(answer.evidence["captions"]) == len(answer.evidence["tags"]) == 16
+    other = judge_named("scene", Bench(weights=weights, batch=5, mode="official"))
+    (official,) = other.judge([of("scene")])
+    captions = answer.evidence["captions"]
+    assert len(set(captions[:5])) > 1 and other.fingerprint != judge.fingerprint
+    assert official.evidence["captions"] == [captions[n // 3] for n in range(16)]
     right = ["blue" in sentence and "sea" in sentence for sentence in answer.evidence["captions"]]
     assert answer.evidence["frames"] == right and answer.score == sum(right) / 16
     assert answer.evidence["captions"][4:] == [answer.evidence["captions"][4]] * 12  # five frames, the last repeated

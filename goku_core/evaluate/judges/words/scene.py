@@ -3,6 +3,10 @@
 A frame is right when its sentence holds every word of the label, each as a mere part of the sentence ("sea" is found in
 "seat"; the official code looks so, and so does this one in both modes). The official mean is over frames, hence `count`.
 
+official: sentence n of a clip tells what frame n // 3 of the 16 shows, so that only the first six are ever described. The
+official code repeats the frames for its three beams, the transformers that it demands repeats them again, and the surplus is
+cut off without a word. corrected: every frame is described.
+
 Frames are scaled to 384 x 384 by swscale's bicubic, which is what VBench's decoder does while it decodes; here it works on
 RGB, there on the coded planes, which may differ in the last bits. Unverified against official values: see
 `networks/words/tag2text.py`.
@@ -42,6 +46,7 @@ class SceneJudge(AskingJudge):
             "rule": "every word of the label is part of the sentence",
             "frames": [FRAMES, "middle"],
             "pixels": ["swscale bicubic", PUBLISHED.picture.side],
+            "mode": self.bench.mode,
             "search": [THRESHOLD, BEAMS, LEAST, MOST],
         }
 
@@ -52,7 +57,7 @@ class SceneJudge(AskingJudge):
         label = scene_of(seen.sample.prompt)
         looks = self._looks(list(middle_of(seen.frames, FRAMES)))
         with torch.inference_mode():
-            sentences, tags = self._captioner.captions(looks)
+            sentences, tags = self._captioner.captions(looks, mixed_up=self.bench.mode == "official")
         right = [names(label, sentence) for sentence in sentences]
         evidence = {"label": label, "captions": sentences, "tags": tags, "frames": right}
         return Answer(seen.sample.sample_id, "scene", sum(right) / len(right), len(right), evidence=evidence)

@@ -131,12 +131,18 @@ class Captioner:
         network = adopt(Tag2Text(size), held, checkpoint, SOURCE).to(device)
         return cls(network, tags.read_text(encoding="utf-8").splitlines(), Wordpieces(vocabulary))
 
-    def captions(self, pictures: Tensor) -> tuple[list[str], list[list[str]]]:
-        """pictures (B, S, C) of `visual_encoder` -> a sentence without its prompt, and the tags, for each."""
+    def captions(self, pictures: Tensor, mixed_up: bool = False) -> tuple[list[str], list[list[str]]]:
+        """pictures (B, S, C) of `visual_encoder` -> a sentence without its prompt, and the tags, for each.
+
+        mixed_up  as VBench: sentence n tells what picture n // 3 shows. Its code repeats the pictures for three beams,
+                  transformers 4.33.2 repeats them once more, and `med.py` then cuts the list to the number of texts
+        """
         tags = [self.named(logits) for logits in self.network.tag_logits(pictures)]
         words, real = self.wordpieces.table([" | ".join(some) for some in tags], TAG_WORDS, fill=True)
         words[:, 0] = ASK
         described = self.network.described(pictures, words.to(pictures.device), real.to(pictures.device))
+        if mixed_up:
+            described = described[torch.arange(len(described), device=described.device) // BEAMS]
         start = [WRITE, *self.wordpieces.numbers(PROMPT, MOST)[1:-1]]
         prompt = torch.tensor([start] * len(pictures), device=pictures.device)
         texts = [self.wordpieces.text(text) for text in self.network.write(described, prompt)]
