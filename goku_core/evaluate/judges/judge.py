@@ -35,6 +35,10 @@ JUDGES: dict[str, str] = {
     "human_action": "goku_core.evaluate.judges.video.human_action:make",
     "motion_smoothness": "goku_core.evaluate.judges.video.motion_smoothness:make",
     "mask2former": "goku_core.evaluate.judges.geneval.mask2former:make",
+    "object_class": "goku_core.evaluate.judges.objects.object_class:make",
+    "multiple_objects": "goku_core.evaluate.judges.objects.multiple_objects:make",
+    "color": "goku_core.evaluate.judges.objects.color:make",
+    "spatial_relationship": "goku_core.evaluate.judges.objects.spatial_relationship:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run. Of two
 that know one dimension of a sample the first speaks, unless judges are named."""
