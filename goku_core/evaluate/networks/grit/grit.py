@@ -4,8 +4,8 @@ Own code on plain torch, no detectron2. It loads `grit_b_densecap_objectdet.pth`
 tensors. Facts from grit/modeling/meta_arch/grit.py, grit/predictor.py and image_dense_captions.py in VBench's copy
 (Apache-2.0) and from detectron2 (modeling/meta_arch/rcnn.py, postprocessing.py).
 
-**Unverified against official values**: the file could not be had where this was written, so names and shapes follow the
-published configuration and the parts are tested on random weights.
+**Unverified against official values**: the file could not be had where this was written. Names and shapes are those of the
+network that VBench's copy builds; on random weights its boxes, names and sentences and these are equal (docs/weights.md).
 
 Shapes: H W pixels, N things, L words.
 """
