@@ -39,6 +39,10 @@ JUDGES: dict[str, str] = {
     "blip_vqa": "goku_core.evaluate.judges.words.blip_vqa:make",
     "non_spatial": "goku_core.evaluate.judges.words.non_spatial:make",
     "mplug_vqa": "goku_core.evaluate.judges.words.mplug_vqa:make",
+    "object_class": "goku_core.evaluate.judges.objects.object_class:make",
+    "multiple_objects": "goku_core.evaluate.judges.objects.multiple_objects:make",
+    "color": "goku_core.evaluate.judges.objects.color:make",
+    "spatial_relationship": "goku_core.evaluate.judges.objects.spatial_relationship:make",
 }
 """name -> "module:factory"; `factory(Bench)` makes the judge. One line per judge, in the order in which they are run. Of two
 that know one dimension of a sample the first speaks, unless judges are named."""
