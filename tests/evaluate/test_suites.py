@@ -82,8 +82,15 @@ def test_vbench2_dpg_and_compbench_have_their_published_counts():
     composed = compbench.load(OFFICIAL / "t2i-compbench")
     assert Counter(p.task for p in composed) == dict.fromkeys(compbench.CATEGORIES, 300)
     kinds = Counter(p.metadata["kind"] for p in composed if p.task == "complex")
+    asked = {
+        (p.metadata["kind"], "complex_action" in p.dimensions, "complex_spatial" in p.dimensions)
+        for p in composed
+        if p.task == "complex"
+    }
+    assert asked == {("spatial", False, True), ("action", True, False), ("spatialaction", True, True)}
     assert kinds == {"spatial": 58, "action": 212, "spatialaction": 30}
-    assert all(p.dimensions == (p.task,) and compbench.per_prompt(p) == 10 for p in composed)
+    assert all(p.dimensions == (p.task,) for p in composed if p.task != "complex")
+    assert all(compbench.per_prompt(p) == 10 for p in composed)
 
 
 @needs_official

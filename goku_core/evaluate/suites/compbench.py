@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from goku_core.evaluate.benchmarks.compbench import KINDS as SCORERS_OF
 from goku_core.evaluate.manifest import Prompt
 from goku_core.evaluate.suites.reading import prompts_of, wrong
 from goku_core.pipeline.errors import GokuError
@@ -39,8 +40,8 @@ def load(path: Path) -> list[Prompt]:
     """The prompts of the folder's categories, or of the one file of a category; task: the category.
 
     metadata: row (number of the prompt in its file, from 0), and for complex prompts kind ("spatial", "action" or
-    "spatialaction": which scores are averaged) where the folder holds the lists of kinds. Categories whose file is not
-    there are left out; numbers of prompts follow the order of `CATEGORIES`.
+    "spatialaction") where the folder holds the lists of kinds; their dimensions are then the scores that are averaged.
+    Categories whose file is not there are left out; numbers of prompts follow the order of `CATEGORIES`.
     Raises GokuError where there is no category at all, or with file and line what is wrong.
     """
     places = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
@@ -58,7 +59,8 @@ def load(path: Path) -> list[Prompt]:
                 if text.strip() not in kinds:
                     wrong(place, row + 1, f"this prompt is in none of {', '.join(KIND_FILES.values())}")
                 known["kind"] = kinds[text.strip()]
-            prompts.append(Prompt(f"compbench-{len(prompts):05d}", text, category, (category,), known))
+            asked = SCORERS_OF[known["kind"]] if kinds else (category,)
+            prompts.append(Prompt(f"compbench-{len(prompts):05d}", text, category, asked, known))
     return prompts
 
 
