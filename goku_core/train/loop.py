@@ -75,7 +75,7 @@ def train_phase(
     checkpoints = open_checkpoints(request.checkpoint, context.scratch / "checkpoints", lineage, context.say)
     position = _resume(state, checkpoints, context)
     resumed_from = position.step
-    heart = open_heart(context.scratch)
+    heart = open_heart(context.scratch, mesh.rank)
     told = context.scratch if mesh.rank == 0 else None
     guard = Guard(request.watch, state, position, heart, told, lambda data_step: _sample_ids(loader.packer, data_step))
     validator = Validator(phase, request, loader, mesh)

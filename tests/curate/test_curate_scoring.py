@@ -171,7 +171,7 @@ def test_wrong_weights_are_said_once_and_before_any_film_is_decoded(place, conte
     monkeypatch.setattr(funnel, "_collected", lambda path: pa.table({}))
     monkeypatch.setattr(funnel, "_survey", lambda *given: pytest.fail("films were decoded"))
     for name, message in (
-        ("notraft.pth", r"^curate\.models: .*notraft\.pth does not hold torchvision's raft"),
+        ("notraft.pth", r"^curate\.models: .*notraft\.pth does not hold raft_large or raft_small of torchvision"),
         ("absent.pth", r"^curate\.models\.raft\.weights: .*absent\.pth is not there"),
     ):
         with pytest.raises(GokuError, match=message):

@@ -209,12 +209,12 @@ class Heart:
         _HEAD.pack_into(self._map, 0, _MAGIC, self._sequence, *head)
 
 
-def open_heart(scratch: Path) -> Heart:
-    """Of a rank under a launcher, its own; of a process that trains alone, that of a new attempt in `scratch`."""
+def open_heart(scratch: Path, rank: int = 0) -> Heart:
+    """Of a rank under a launcher, its own; of one without, that of a new attempt in `scratch`."""
     if FOLDER in os.environ:
         return Heart()
     numbers = [int(path.name.removeprefix("attempt-")) for path in (scratch / "hearts").glob("attempt-*")]
-    return Heart(scratch / "hearts" / f"attempt-{1 + max(numbers, default=0):04d}")
+    return Heart(scratch / "hearts" / f"attempt-{1 + max(numbers, default=0):04d}", rank)
 
 
 def file_of(folder: Path, rank: int) -> Path:
