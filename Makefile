@@ -73,11 +73,14 @@ champion=$$(cat ledger/*.json 2>/dev/null | grep '"champion"' | tail -n 1 || tru
 	fi
 endef
 
+# A test file stays with one worker, so that what its tests share is made once. Workers share the cores: one thread each.
+workers := -n auto --maxprocesses 4 --dist loadfile
+
 test: install ## the tests that are quick
-	pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 pytest -q -m "not slow" $(workers)
 
 test-all: install ## all tests
-	pytest -q
+	OMP_NUM_THREADS=1 pytest -q $(workers)
 
 lint: install ## style and errors that a reader of code finds without running it
 	ruff check .
