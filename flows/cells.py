@@ -14,6 +14,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows.forms import inside
 from flows.goodput import show_goodput
 from flows.partitions import Watch
 from flows.pictures import show
@@ -26,16 +27,13 @@ from goku_core.pipeline.process import execute_in_child
 
 def run_cells(names: list[str], workspace: str, strict: bool) -> list[dict[str, Any]]:
     """Run cells (none named: the whole line) in order; the first that fails ends the flow. For use in a flow."""
-    cells = line.select(line.cells(config.load_params(Path(workspace) / "params.yaml")), names)
-    outcomes = [run_cell(cell.name, workspace, strict) for cell in cells]
+    place = inside(workspace)
+    cells = line.select(line.cells(config.load_params(place / "params.yaml")), names)
+    outcomes = [run_cell(cell.name, str(place), strict) for cell in cells]
     rows = [
-        {
-            "cell": outcome["cell"],
-            "status": outcome["status"],
-            "seconds": round(outcome["seconds"], 1),
-            "fingerprint": outcome["fingerprint"][:12],
-        }
-        for outcome in outcomes
+        {key: o[key] for key in ("cell", "status")}
+        | {"seconds": round(o["seconds"], 1), "fingerprint": o["fingerprint"][:12]}
+        for o in outcomes
     ]
     create_table_artifact(rows, key="cells", description="What each cell of the line did, and under which fingerprint.")
     return outcomes

@@ -13,6 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.cells import may_be_repeated
+from flows.forms import inside
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 COMMAND = [sys.executable, "-m", "goku_core.cli", "tune"]
@@ -30,7 +31,7 @@ def tune(
         write_best: write params/tuned-NAME.yaml.
         workspace: folder that holds params.yaml.
     """
-    found = search(name, trials, write_best, workspace)
+    found = search(name, trials, write_best, str(inside(workspace)))
     rows = [
         {"trial": t["trial"], "end": t["state"], "loss": t["validation_loss"], **t["values"]} for t in found["trials"]
     ]

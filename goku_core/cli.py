@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 # command -> (module, name there); a typer.Typer there is a group of commands
 COMMANDS = {
+    "up": ("goku_core.cli_services", "up"),
+    "down": ("goku_core.cli_services", "down"),
     "run": ("goku_core.cli_run", "run"),
     "plan": ("goku_core.cli_run", "plan"),
     "status": ("goku_core.cli_run", "status"),

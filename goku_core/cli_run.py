@@ -90,8 +90,9 @@ def _line(names: list[str] | None) -> tuple[Params, list[Cell]]:
 def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -> None:
     """Hand the cells to the Prefect flow, in a process of its own: the library never imports it."""
     from goku_core.pipeline.plan import plan
+    from goku_core.services.records import prefect_api
 
-    server = os.environ.get("PREFECT_API_URL")
+    server = os.environ.get("PREFECT_API_URL") or prefect_api(workspace)
     if not server:
         _, line = _line(None)
         wanted = {cell.name for cell in cells}
@@ -108,7 +109,9 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    if not server:
+    if server:
+        environment["PREFECT_API_URL"] = server
+    else:
         environment["PREFECT_HOME"] = str(workspace / ".goku" / "prefect")
         environment["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"  # it complains of its own shutdown
         environment.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the cells speak for themselves
@@ -190,11 +193,23 @@ def plan(
         raise typer.Exit(1)
 
 
-def status(as_json: Json = False) -> None:
-    """Per cell: its newest record, what it wrote, where its metrics are.
+def status(
+    services: Annotated[
+        bool, typer.Option("--services", help="Only the servers: addresses, health, queue, last runs, disk")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Per cell: its newest record, what it wrote, where its metrics are; and what `goku up` has started.
 
-    Example: goku status
+    With --json a list of the cells, or with --services an object.
+
+    Examples: goku status · goku status --services --json
     """
+    from goku_core import cli_services
+
+    if services:
+        cli_services.show(as_json)
+        return
     from goku_core import tracking
     from goku_core.pipeline.commit import Workspace
     from goku_core.pipeline.plan import plan as make_plan
@@ -239,6 +254,7 @@ def status(as_json: Json = False) -> None:
             outputs,
         )
     Console(markup=False).print(table)
+    cli_services.show(as_json=False)
 
 
 def lineage(

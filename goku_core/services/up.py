@@ -1,0 +1,188 @@
+"""`goku up`: the servers side by side, then the deployments, then the worker; whatever serves already is left alone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from goku_core import config
+from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.files import lock
+from goku_core.services import look, processes, records, servers
+from goku_core.services.records import Started
+from goku_core.services.registration import basis
+from goku_core.services.servers import Service
+from goku_core.services.web import answers
+
+GRACE_SECONDS = 10.0
+SILENT_SECONDS = 30.0  # for one that runs and does not answer, before it is started afresh
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """port None: the one of last time, else the engine's own."""
+
+    host: str = servers.LOOPBACK
+    prefect_port: int | None = None
+    mlflow_port: int | None = None
+    timeout: float = 120.0
+
+
+def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
+    """Everything healthy. Returns what was done: ``{"services": {name: how}, "registered", "seconds", "memory"}``.
+
+    Raises `GokuError` where that cannot be; what this call has started and does not serve is then ended again.
+    """
+    workspace, began = workspace.resolve(), time.monotonic()
+    servers.require_safe_versions()
+    servers.require_guarded(wanted.host)
+    settings = config.load_params(workspace / "params.yaml").tracking
+
+    def waits(holder: str) -> None:
+        tell(f"another {holder or 'goku up or down'} is at work here, waiting for it")
+
+    with lock(records.folder(workspace) / "lock", owner="goku up", waiting=waits):
+        attempt = _Attempt(workspace, began + wanted.timeout, tell)
+        server = servers.prefect_server(workspace, wanted.host, _port(workspace, "prefect", wanted.prefect_port))
+        tracker = servers.mlflow_server(
+            workspace, settings, _port(workspace, "mlflow", wanted.mlflow_port), f"{server.url}/api"
+        )
+        for service in filter(None, (server, tracker)):
+            attempt.start(service)
+        attempt.await_health(server)
+        registered = _register(workspace, server, attempt)
+        attempt.start(servers.worker(workspace, server))
+        attempt.await_worker(server)
+        if tracker:
+            attempt.await_health(tracker)
+        else:
+            tell(f"MLflow: the configured server serves ({settings.uri.partition('@')[2] or settings.uri})")
+    return {
+        "services": attempt.how,
+        "registered": registered,
+        "seconds": round(time.monotonic() - began, 1),
+        "memory": processes.memory(workspace),
+    }
+
+
+def _port(workspace: Path, name: str, wanted: int | None) -> int:
+    before = records.read(workspace, name)
+    default = {"prefect": servers.PREFECT_PORT, "mlflow": servers.MLFLOW_PORT}[name]
+    return wanted or (before.port if before else default)
+
+
+class _Attempt:
+    """One `goku up`: what it has found, and what it has started."""
+
+    def __init__(self, workspace: Path, deadline: float, tell: Tell) -> None:
+        self.workspace, self.deadline, self.tell = workspace, deadline, tell
+        self.how: dict[str, str] = {}
+
+    def start(self, service: Service) -> None:
+        before = records.read(self.workspace, service.name)
+        if before and before.alive:
+            if (before.host, before.port) != (service.host, service.port):
+                raise GokuError(
+                    f"{service.title} runs at {before.url} (listening on {before.host}). Say `goku down` first, "
+                    f"then `goku up` with the other address."
+                )
+            if not service.health or self._answers_in_time(service):
+                self.how[service.name] = "running"
+                return
+            self.tell(f"{service.title} runs and does not answer: it is stopped and started again")
+            processes.stop(before.who, GRACE_SECONDS)
+        elif before:
+            self.tell(f"{service.title} has ended since; its last words are in {before.log}.1")
+        self._require_free(service)
+        log = records.log_file(self.workspace, service.name)
+        who = processes.start(service.command, self.workspace, service.environment, log)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        shown = log.relative_to(self.workspace).as_posix()
+        records.write(self.workspace, Started(service.name, who, service.host, service.port, service.url, shown, now))
+        self.how[service.name] = "restarted" if before else "started"
+
+    def _answers_in_time(self, service: Service) -> bool:
+        """An earlier command may have been interrupted while it waited: what it started may still be starting."""
+        left = min(SILENT_SECONDS, self.deadline - time.monotonic())
+        return processes.wait(lambda: answers(service.health), max(left, 0.0))
+
+    def _require_free(self, service: Service) -> None:
+        if not service.port:
+            return
+        with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((service.host, service.port))
+            except OSError as error:
+                self._end_what_was_started()
+                raise GokuError(self._taken(service, error)) from error
+
+    def _taken(self, service: Service, error: OSError) -> str:
+        option = f"--{service.name}-port"
+        if any(processes.listening(service.port)):
+            who = processes.listener(service.port)
+            return (
+                f"port {service.port}, meant for {service.title}, is in use by {who}. Stop that, or take another: "
+                f"goku up {option} {service.port + 1}"
+            )
+        return f"{service.title} cannot listen on {service.host}, port {service.port}: {error.strerror}."
+
+    def await_health(self, service: Service) -> None:
+        self._await(service, lambda: answers(service.health))
+
+    def await_worker(self, server: Service) -> None:
+        service = servers.worker(self.workspace, server)
+        self._await(service, lambda: look.worker_is_online(self.workspace, f"{server.url}/api"))
+
+    def _await(self, service: Service, serves: Callable[[], bool]) -> None:
+        started = records.read(self.workspace, service.name)
+        while not serves():
+            ended = started is None or not started.alive
+            if ended or time.monotonic() > self.deadline:
+                self._end_what_was_started(keep_serving=True)
+                how = "ended before it served" if ended else "did not serve in time (--timeout)"
+                log = records.log_file(self.workspace, service.name)
+                raise GokuError(
+                    f"{service.title} {how}. The end of {log.relative_to(self.workspace)}:\n{processes.tail(log)}\n"
+                    f"Mend what it says, then `goku up` again. What else serves was left running: `goku status "
+                    f"--services` shows it, `goku down` ends it. The line needs no server: goku run --no-flow"
+                )
+            time.sleep(processes.POLL_SECONDS)
+
+    def _end_what_was_started(self, keep_serving: bool = False) -> None:
+        for name in reversed(records.NAMES):
+            started = records.read(self.workspace, name)
+            if started is None or self.how.get(name) not in ("started", "restarted"):
+                continue
+            health = {"prefect": "/api/health", "mlflow": "/health", "worker": ""}[name]
+            if keep_serving and name != "worker" and answers(f"{started.url}{health}"):
+                continue
+            processes.stop(started.who, GRACE_SECONDS)
+            records.forget(self.workspace, name)
+
+
+def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None:
+    """How many deployments were registered; None where nothing they are made from has changed."""
+    wanted = basis(workspace)
+    if records.registered(workspace) == wanted and attempt.how["prefect"] == "running":
+        return None
+    command = [sys.executable, "-m", "flows.deployments", "--workspace", str(workspace)]
+    left = max(attempt.deadline - time.monotonic(), 1.0)
+    try:
+        done = subprocess.run(
+            command, cwd=workspace, env=server.environment, capture_output=True, text=True, timeout=left, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise GokuError(f"the deployments were not registered within {left:.0f} s (--timeout).") from error
+    if done.returncode:
+        raise GokuError(f"the deployments could not be registered:\n{done.stderr.strip()[-2000:]}")
+    records.write_registered(workspace, wanted)
+    return len(done.stdout.splitlines())
