@@ -30,7 +30,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/goku
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md prefect.yaml ./
 COPY goku_core goku_core
 COPY flows flows
 COPY params params

@@ -1,14 +1,12 @@
 """Deployments of prefect.yaml, registered: `python -m flows.deployments` (what `goku up` starts).
 
-One import of the engine and three seconds, where `prefect deploy --all` takes half a minute; prefect.yaml stays the
-truth for both. What it cannot hold is added here: forms from params.yaml, the workspace, commit and dataset as tags.
+prefect.yaml is the truth for this and for `prefect deploy --all`. What it cannot hold is added here: forms from
+params.yaml, the workspace that a run works in, commit and version of the dataset as tags.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,9 @@ import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.flows import Flow
 from prefect.workers.process import ProcessWorker
 
-from flows.forms import form
+from flows.forms import entry, form
 from goku_core.pipeline.errors import GokuError
 from goku_core.services.registration import basis, declaration
 
@@ -55,12 +52,6 @@ async def register(workspace: Path) -> list[str]:
     return names
 
 
-def entry(path: str) -> Flow[..., Any]:
-    """The flow at ``flows.line.line``."""
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
 def _queue(declared: dict[str, Any]) -> str:
     return declared["work_pool"].get("work_queue_name", "default")
 
@@ -78,16 +69,8 @@ async def _pool(client: PrefectClient, name: str, queues: list[str]) -> None:
             continue
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Register the deployments of prefect.yaml.")
-    parser.add_argument("--workspace", default=".", help="folder that the runs work in; it holds params.yaml")
-    try:
-        print("\n".join(asyncio.run(register(Path(parser.parse_args().workspace).resolve()))))
-    except GokuError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        print("\n".join(asyncio.run(register(Path(*sys.argv[1:2]).resolve()))))
+    except GokuError as error:
+        sys.exit(str(error))

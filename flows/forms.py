@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.tune.request import TuneRequest
 
 STUDY = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"  # it becomes the name of a folder
+
+
+def entry(path: str) -> Flow[..., Any]:
+    """The flow at an entry point of prefect.yaml: ``flows.line.line``."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def inside(workspace: str) -> Path:

@@ -111,6 +111,8 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
     }
     if server:
         environment["PREFECT_API_URL"] = server
+        if secret := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+            environment.setdefault("PREFECT_API_AUTH_STRING", secret)
     else:
         environment["PREFECT_HOME"] = str(workspace / ".goku" / "prefect")
         environment["PREFECT_SERVER_LOGGING_LEVEL"] = "CRITICAL"  # it complains of its own shutdown

@@ -81,6 +81,9 @@ def show(as_json: bool) -> None:
         typer.echo(json.dumps(found))
         return
     console = Console(markup=False)
+    if {one["state"] for one in found["services"]} == {"stopped"}:
+        console.print("no servers are up here: goku up")
+        return
     services = Table("service", "state", "at", "process", "since (UTC)")
     for one in found["services"]:
         since = (one["since"] or "")[:16].replace("T", " ")

@@ -142,8 +142,10 @@ def listener(port: int) -> str:
     for folder in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if any(str(file.readlink()) in sockets for file in (folder / "fd").iterdir()):
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-                return f"process {folder.name} ({b' '.join(words).decode(errors='replace').strip()[:80]})"
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                variables = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+                place = [v.partition("=")[2] for v in variables if v.startswith(f"{MARK}=")]
+                return f"process {folder.name} ({words.strip()[:80]})" + (f", which serves {place[0]}" if place else "")
     return "a process that this user may not look at"
 
 

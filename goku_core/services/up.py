@@ -55,7 +55,12 @@ def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
         tracker = servers.mlflow_server(
             workspace, settings, _port(workspace, "mlflow", wanted.mlflow_port), f"{server.url}/api"
         )
-        for service in filter(None, (server, tracker)):
+        wanting = [service for service in (server, tracker) if service]
+        if len({service.port for service in wanting}) < len(wanting):
+            raise GokuError(f"both servers on port {server.port}: say --prefect-port and --mlflow-port differently.")
+        for service in wanting:
+            attempt.require_free(service)
+        for service in wanting:
             attempt.start(service)
         attempt.await_health(server)
         registered = _register(workspace, server, attempt)
@@ -99,11 +104,10 @@ class _Attempt:
                 return
             self.tell(f"{service.title} runs and does not answer: it is stopped and started again")
             processes.stop(before.who, GRACE_SECONDS)
-        elif before:
-            self.tell(f"{service.title} has ended since; its last words are in {before.log}.1")
-        self._require_free(service)
         log = records.log_file(self.workspace, service.name)
         who = processes.start(service.command, self.workspace, service.environment, log)
+        if before and not before.alive:
+            self.tell(f"{service.title} had ended since it was started; its last words are in {before.log}.1")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         shown = log.relative_to(self.workspace).as_posix()
         records.write(self.workspace, Started(service.name, who, service.host, service.port, service.url, shown, now))
@@ -114,26 +118,17 @@ class _Attempt:
         left = min(SILENT_SECONDS, self.deadline - time.monotonic())
         return processes.wait(lambda: answers(service.health), max(left, 0.0))
 
-    def _require_free(self, service: Service) -> None:
-        if not service.port:
+    def require_free(self, service: Service) -> None:
+        """Raises `GokuError` where somebody else has the port. What was started here before may have it."""
+        before = records.read(self.workspace, service.name)
+        if before and before.alive:
             return
         with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((service.host, service.port))
             except OSError as error:
-                self._end_what_was_started()
-                raise GokuError(self._taken(service, error)) from error
-
-    def _taken(self, service: Service, error: OSError) -> str:
-        option = f"--{service.name}-port"
-        if any(processes.listening(service.port)):
-            who = processes.listener(service.port)
-            return (
-                f"port {service.port}, meant for {service.title}, is in use by {who}. Stop that, or take another: "
-                f"goku up {option} {service.port + 1}"
-            )
-        return f"{service.title} cannot listen on {service.host}, port {service.port}: {error.strerror}."
+                raise GokuError(_taken(service, error)) from error
 
     def await_health(self, service: Service) -> None:
         self._await(service, lambda: answers(service.health))
@@ -147,7 +142,7 @@ class _Attempt:
         while not serves():
             ended = started is None or not started.alive
             if ended or time.monotonic() > self.deadline:
-                self._end_what_was_started(keep_serving=True)
+                self._end_what_is_not_serving()
                 how = "ended before it served" if ended else "did not serve in time (--timeout)"
                 log = records.log_file(self.workspace, service.name)
                 raise GokuError(
@@ -157,16 +152,23 @@ class _Attempt:
                 )
             time.sleep(processes.POLL_SECONDS)
 
-    def _end_what_was_started(self, keep_serving: bool = False) -> None:
+    def _end_what_is_not_serving(self) -> None:
         for name in reversed(records.NAMES):
             started = records.read(self.workspace, name)
             if started is None or self.how.get(name) not in ("started", "restarted"):
                 continue
-            health = {"prefect": "/api/health", "mlflow": "/health", "worker": ""}[name]
-            if keep_serving and name != "worker" and answers(f"{started.url}{health}"):
-                continue
-            processes.stop(started.who, GRACE_SECONDS)
-            records.forget(self.workspace, name)
+            if name == "worker" or not answers(f"{started.url}{look.HEALTH[name]}"):
+                processes.stop(started.who, GRACE_SECONDS)
+                records.forget(self.workspace, name)
+
+
+def _taken(service: Service, error: OSError) -> str:
+    if any(processes.listening(service.port)):
+        return (
+            f"port {service.port}, meant for {service.title}, is in use by {processes.listener(service.port)}. Stop "
+            f"that, or take another: goku up --{service.name}-port {service.port + 1}"
+        )
+    return f"{service.title} cannot listen on {service.host}, port {service.port}: {error.strerror}."
 
 
 def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None:
@@ -174,7 +176,7 @@ def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None
     wanted = basis(workspace)
     if records.registered(workspace) == wanted and attempt.how["prefect"] == "running":
         return None
-    command = [sys.executable, "-m", "flows.deployments", "--workspace", str(workspace)]
+    command = [sys.executable, "-m", "flows.deployments", str(workspace)]
     left = max(attempt.deadline - time.monotonic(), 1.0)
     try:
         done = subprocess.run(

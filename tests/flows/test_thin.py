@@ -47,5 +47,7 @@ def test_every_stage_has_its_room_and_its_flow(stage):
 
 def test_every_flow_has_a_deployment():
     deployments = yaml.safe_load((FLOWS.parent / "prefect.yaml").read_text())["deployments"]
-    assert [d["entrypoint"] for d in deployments] == [f"flows/{name}.py:{name}" for name in ("line", *STAGES, "tune")]
-    assert {d["work_pool"]["name"] for d in deployments} == {"local"}
+    assert [d["entrypoint"] for d in deployments] == [f"flows.{name}.{name}" for name in ("line", *STAGES, "tune")]
+    assert {d["work_pool"]["name"] for d in deployments} == {"cpu"}
+    queues = {d["entrypoint"].split(".")[1]: d["work_pool"]["work_queue_name"] for d in deployments}
+    assert {name for name, queue in queues.items() if queue == "training"} == {"line", "vae", "train", "tune"}
