@@ -236,4 +236,4 @@ def _ports() -> Iterator[Finding]:
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         found = "something answers" if taken else "free"
         remedy = f"If that is {server}: export {variable}=http://127.0.0.1:{port}{'/api' if port == 4200 else ''}"
-        yield Finding(f"port {port}", "ok", found, f"{server} (none is needed)", remedy if taken else "")
+        yield Finding(f"port {port}", "ok", found, f"{server} (none is needed; goku up)", remedy if taken else "")

@@ -29,7 +29,7 @@ def listening_at(port: int) -> set[str]:
 
 
 def test_of_two_at_once_one_starts_and_the_other_finds_it_up(begun: Begun) -> None:
-    first, second = sorted(begun.answers, key=lambda one: one["seconds"])
+    first, second = sorted(begun.answers, key=lambda one: one["registered"] is None)
     assert first["services"] == dict.fromkeys(("prefect", "mlflow", "worker"), "started")
     assert second["services"] == dict.fromkeys(("prefect", "mlflow", "worker"), "running")
     assert (first["registered"], second["registered"]) == (9, None)
@@ -68,7 +68,7 @@ def test_deployments_are_those_of_prefect_yaml(begun: Begun) -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert {one["entrypoint"] for one in found} == {one["entrypoint"] for one in declared}
     for one in found:
-        assert one["enforce_parameter_schema"] and one["concurrency_limit"] == 1
+        assert one["enforce_parameter_schema"] and one["global_concurrency_limit"]["limit"] == 1
         assert "workspace" not in one["parameter_openapi_schema"]["properties"]
         assert any(tag.startswith("commit:") for tag in one["tags"])
         assert one["job_variables"]["working_dir"] == str(begun.folder)
