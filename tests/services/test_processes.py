@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from served_workspace import Place, small_workspace
+from served_workspace import ROOT, Place, call, small_workspace
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.services import processes, records, servers
@@ -165,4 +166,28 @@ def test_one_that_ends_while_it_starts_is_told_with_its_log(tmp_path: Path) -> N
         assert place.told("up")["services"]["prefect"] == "running"
     finally:
         place.told("down")
+    assert processes.marked(place.folder) == []
+
+
+@pytest.mark.slow
+def test_with_a_password_nobody_is_let_in_without_it(tmp_path: Path) -> None:
+    """And `prefect deploy --all`, by somebody who has it, reads the same prefect.yaml."""
+    place = Place(small_workspace(tmp_path / "w"))
+    password = {"PREFECT_SERVER_API_AUTH_STRING": "goku:planted"}
+    (place.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    try:
+        begun = place.goku("up", "--host", "0.0.0.0", **password)
+        assert begun.returncode == 0, begun.stderr
+        for path in ("flows/count", "deployments/filter", "work_pools/filter"):
+            assert call(f"{place.api}/{path}", {})[0] == 401
+        assert call(f"{place.api}/admin/settings")[0] == 401
+        for file in (place.folder / ".goku/services").iterdir():
+            assert "planted" not in file.read_text(), file
+        listed = [place.prefect("deployment", "ls", "-o", "json")]
+        place.prefect("deploy", "--all", "--no-prompt")
+        listed.append(place.prefect("deployment", "ls", "-o", "json"))
+        before, after = (sorted((one["name"], one["entrypoint"]) for one in json.loads(text)) for text in listed)
+        assert len(before) == 9 and before == after
+    finally:
+        assert place.goku("down", **password).returncode == 0
     assert processes.marked(place.folder) == []

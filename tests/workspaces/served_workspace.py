@@ -80,6 +80,17 @@ class Place:
             check=False,
         )
 
+    def prefect(self, *words: str) -> str:
+        """What the engine's own command prints, as one says it who knows the password."""
+        place = {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": "goku:planted"}
+        place |= {"PREFECT_HOME": str(self.folder / ".goku/prefect")}
+        command = [sys.executable, "-m", "prefect", *words]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment(**place), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def told(self, *words: str) -> Any:
         """The JSON that a command prints."""
         done = self.goku(*words, "--json")
