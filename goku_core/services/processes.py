@@ -101,7 +101,15 @@ def stop(who: Identity, grace: float) -> str:
 
 def sweep(workspace: Path, grace: float, spared: set[int]) -> int:
     """End what still carries the mark of `workspace` and is not `spared` (process groups). How many there were."""
-    left = [who for who in marked(workspace) if _group(who.pid) not in spared]
+    return _end([who for who in marked(workspace) if _group(who.pid) not in spared], grace)
+
+
+def end_orphans(workspace: Path, who: Identity, grace: float) -> int:
+    """End what a process that is gone has left in its group: a server's child may hold its port. How many."""
+    return _end([one for one in marked(workspace) if _group(one.pid) == who.pid], grace)
+
+
+def _end(left: Sequence[Identity], grace: float) -> int:
     for number in (signal.SIGTERM, signal.SIGKILL):
         for who in left:
             if alive(who):

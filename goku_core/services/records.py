@@ -64,16 +64,16 @@ def forget(workspace: Path, name: str) -> None:
     (folder(workspace) / f"{name}.json").unlink(missing_ok=True)
 
 
-def registered(workspace: Path) -> dict[str, Any]:
-    """Under which code, parameters and data the deployments were registered last."""
+def remembered(workspace: Path, name: str) -> dict[str, Any]:
+    """What outlives `goku down`: ``ports``, and the basis of the ``deployments`` that were registered last."""
     try:
-        return json.loads((folder(workspace) / "deployments.json").read_text())
+        return json.loads((folder(workspace) / f"{name}.json").read_text())
     except (OSError, ValueError):
         return {}
 
 
-def write_registered(workspace: Path, value: Mapping[str, Any]) -> None:
-    write_json(folder(workspace) / "deployments.json", dict(value))
+def remember(workspace: Path, name: str, value: Mapping[str, Any]) -> None:
+    write_json(folder(workspace) / f"{name}.json", dict(value))
 
 
 def prefect_api(workspace: Path) -> str | None:

@@ -69,7 +69,8 @@ def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
         if tracker:
             attempt.await_health(tracker)
         else:
-            tell(f"MLflow: the configured server serves ({settings.uri.partition('@')[2] or settings.uri})")
+            tell("no MLflow server is started: the tracking URI names one that is there")
+        records.remember(workspace, "ports", {service.name: service.port for service in wanting})
     return {
         "services": attempt.how,
         "registered": registered,
@@ -81,7 +82,7 @@ def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
 def _port(workspace: Path, name: str, wanted: int | None) -> int:
     before = records.read(workspace, name)
     default = {"prefect": servers.PREFECT_PORT, "mlflow": servers.MLFLOW_PORT}[name]
-    return wanted or (before.port if before else default)
+    return wanted or (before.port if before else records.remembered(workspace, "ports").get(name, default))
 
 
 class _Attempt:
@@ -102,12 +103,12 @@ class _Attempt:
             if not service.health or self._answers_in_time(service):
                 self.how[service.name] = "running"
                 return
-            self.tell(f"{service.title} runs and does not answer: it is stopped and started again")
-            processes.stop(before.who, GRACE_SECONDS)
+            how = processes.stop(before.who, GRACE_SECONDS)
+            self.tell(f"{service.title} ran and did not answer: {how}, and started again")
+        elif before:
+            self.tell(f"{service.title} had ended since it was started; its last words are in {before.log}.1")
         log = records.log_file(self.workspace, service.name)
         who = processes.start(service.command, self.workspace, service.environment, log)
-        if before and not before.alive:
-            self.tell(f"{service.title} had ended since it was started; its last words are in {before.log}.1")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         shown = log.relative_to(self.workspace).as_posix()
         records.write(self.workspace, Started(service.name, who, service.host, service.port, service.url, shown, now))
@@ -123,6 +124,8 @@ class _Attempt:
         before = records.read(self.workspace, service.name)
         if before and before.alive:
             return
+        if before:
+            processes.end_orphans(self.workspace, before.who, GRACE_SECONDS)
         with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -174,7 +177,7 @@ def _taken(service: Service, error: OSError) -> str:
 def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None:
     """How many deployments were registered; None where nothing they are made from has changed."""
     wanted = basis(workspace)
-    if records.registered(workspace) == wanted and attempt.how["prefect"] == "running":
+    if records.remembered(workspace, "deployments") == wanted and attempt.how["prefect"] == "running":
         return None
     command = [sys.executable, "-m", "flows.deployments", str(workspace)]
     left = max(attempt.deadline - time.monotonic(), 1.0)
@@ -185,6 +188,6 @@ def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None
     except subprocess.TimeoutExpired as error:
         raise GokuError(f"the deployments were not registered within {left:.0f} s (--timeout).") from error
     if done.returncode:
-        raise GokuError(f"the deployments could not be registered:\n{done.stderr.strip()[-2000:]}")
-    records.write_registered(workspace, wanted)
+        raise GokuError(f"the deployments could not be registered; the servers run.\n{done.stderr.strip()[-2000:]}")
+    records.remember(workspace, "deployments", wanted)
     return len(done.stdout.splitlines())

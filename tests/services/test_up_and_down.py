@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
@@ -117,12 +118,22 @@ def test_a_deployment_runs_on_the_worker(begun: Begun) -> None:
 def test_a_killed_one_is_started_again_and_the_others_are_left_alone(begun: Begun) -> None:
     before = ids(begun)
     os.killpg(before["worker"], signal.SIGKILL)
-    os.killpg(before["mlflow"], signal.SIGKILL)
+    os.kill(before["mlflow"], signal.SIGKILL)  # its child lives on and holds the port
+    assert listening_at(begun.mlflow_port)
     assert processes.wait(lambda: begun.services()["mlflow"]["state"] == "ended", 10)
+    interrupted = subprocess.Popen(
+        begun.command("up"), cwd=begun.folder, env=begun.environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert interrupted.stderr is not None and "MLflow's server had ended" in interrupted.stderr.readline()
+    assert processes.wait(lambda: begun.services()["mlflow"]["state"] != "ended", 20)
+    interrupted.kill()
+    interrupted.wait()
     again = begun.told("up")
-    assert again["services"] == {"prefect": "running", "mlflow": "restarted", "worker": "restarted"}
+    assert again["services"]["prefect"] == again["services"]["mlflow"] == "running"
     after = ids(begun)
     assert after["prefect"] == before["prefect"] and after["worker"] != before["worker"]
+    mlflow = [one for one in processes.marked(begun.folder) if os.getpgid(one.pid) == before["mlflow"]]
+    assert mlflow == [], "the killed server has left a process behind"
     assert {one["state"] for one in begun.services().values()} == {"healthy"}
 
 
@@ -150,6 +161,10 @@ def test_up_again_has_the_old_runs_and_down_tells_the_running_ones(begun: Begun)
     params["collect"]["sample"]["videos"] = 60
     (begun.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     assert begun.told("up")["services"]["prefect"] == "started"
+    os.killpg(ids(begun)["mlflow"], signal.SIGSTOP)
+    again = begun.goku("up")
+    assert again.returncode == 0 and "ran and did not answer: did not stop within 10 s, killed" in again.stderr
+    assert {one["state"] for one in begun.services().values()} == {"healthy"}
     assert [run["state"] for run in begun.told("status", "--services")["runs"]] == ["Completed"]
     _, deployment = call(f"{begun.api}/deployments/name/collect/local")
     assert call(f"{begun.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {}})[0] == 201

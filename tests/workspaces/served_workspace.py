@@ -61,8 +61,10 @@ class Place:
         return f"http://127.0.0.1:{self.prefect_port}/api"
 
     def command(self, *words: str) -> list[str]:
+        """The ports are named the first time; from then on they are remembered."""
         ports = ["--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port)]
-        return [sys.executable, "-m", "goku_core.cli", *words, *(ports if words[0] == "up" else [])]
+        first = words[0] == "up" and not (self.folder / ".goku/services/ports.json").exists()
+        return [sys.executable, "-m", "goku_core.cli", *words, *(ports if first else [])]
 
     def environment(self, **variables: str) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
