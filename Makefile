@@ -107,6 +107,7 @@ drill: install ## every fault (FAULTS="--only hang": one) injected into a small 
 	goku drill $(FAULTS)
 
 clean: ## remove what the line made, the ledger and the registry too; keeps .venv
+	@if [ -d .goku/services ] && [ -x $(VENV)/bin/goku ]; then goku down; fi
 	rm -rf data models reports ledger .goku mlruns mlflow.db mlartifacts out.png out.mp4
 
 distclean: clean ## remove .venv as well

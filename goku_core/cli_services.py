@@ -66,7 +66,8 @@ def down(
     if as_json:
         typer.echo(json.dumps(done))
     elif not done["services"]:
-        typer.echo("nothing was up here")
+        left = f"; {done['swept']} processes that were left over are ended" if done["swept"] else ""
+        typer.echo(f"nothing was up here{left}")
     else:
         runs = f"{len(done['runs'])} flow runs cancelled; " if done["runs"] else ""
         typer.echo(f"down. {runs}runs, metrics and models are kept and there again after goku up")

@@ -93,7 +93,7 @@ def reached_at(host: str) -> str:
 
 def environment(workspace: Path, api: str) -> dict[str, str]:
     """Of every process that is started: this workspace's database, this server, nobody told of it."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PREFECT_PROFILE", "PYTHONWARNINGS")}
+    inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_PROFILE"}
     none = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]))
     mine = {
         MARK: str(workspace),

@@ -21,6 +21,7 @@ for name in sys.argv[1:]:
     flow = getattr(module, name)
     assert isinstance(flow, Flow) and flow.name == name and flow.description
     flow.parameters.model_dump_json()
+import flows.deployments
 heavy = {"torch", "cv2", "av", "mlflow", "transformers", "great_expectations"} & set(sys.modules)
 assert not heavy, heavy
 """

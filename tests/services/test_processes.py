@@ -77,6 +77,14 @@ def test_an_id_that_was_given_to_somebody_else_is_not_ours(tmp_path: Path) -> No
         stranger.wait()
 
 
+def test_down_ends_what_serves_a_workspace_whose_records_are_gone(tmp_path: Path) -> None:
+    """`rm -rf .goku` under running servers must not leave them to hold the ports for ever."""
+    place = Place(small_workspace(tmp_path / "w"))
+    left = begin("import time; time.sleep(600)", place.folder)
+    assert "1 processes that were left over are ended" in place.goku("down").stdout
+    assert not processes.alive(left)
+
+
 def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     place = Place(small_workspace(tmp_path / "w"))
     lock = place.folder / ".goku/services/lock"

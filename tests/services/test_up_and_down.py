@@ -9,6 +9,8 @@ import socket
 import sqlite3
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,13 +108,26 @@ def test_a_deployment_runs_on_the_worker(begun: Begun) -> None:
     assert ended["state_name"] == "Completed"
     (collected, *_) = begun.told("status")
     assert (collected["cell"], collected["state"], collected["driver"]) == ("collect", "done", "prefect")
-    with sqlite3.connect(begun.folder / "mlflow.db") as store:
-        (name,) = store.execute("SELECT name FROM runs").fetchone()
-    assert name == "collect", "the tracking store that MLflow's server shows is the one the run wrote"
+    mlflow = f"http://127.0.0.1:{begun.mlflow_port}/api/2.0/mlflow"
+    _, experiment = call(f"{mlflow}/experiments/get-by-name?experiment_name=goku")
+    asked = {"experiment_ids": [experiment["experiment"]["experiment_id"]]}
+    (shown,) = call(f"{mlflow}/runs/search", asked)[1]["runs"]
+    assert (shown["info"]["run_name"], shown["info"]["status"]) == ("collect", "FINISHED")
     shown = begun.told("status", "--services")
     assert [(run["id"], run["state"]) for run in shown["runs"]] == [(ended["id"], "Completed")]
     assert set(shown["queue"].values()) == {0}
     assert shown["disk"]["free"] > 0 and shown["disk"]["prefect"] > 100_000 and shown["disk"]["store"] > 10_000
+
+
+@pytest.mark.slow
+def test_runs_that_train_wait_for_each_other(begun: Begun) -> None:
+    """Two of one deployment, and one of another in the same queue: three, one after the other."""
+    with ThreadPoolExecutor(3) as callers:
+        asked = [("line/local", {"cells": ["collect"]})] * 2 + [("vae/local", {})]
+        ended = list(callers.map(lambda one: begun.run(*one, seconds=240), asked))
+    assert [run["state_name"] for run in ended] == ["Completed", "Completed", "Failed"]  # vae: nothing is curated yet
+    spans = sorted((run["start_time"], run["end_time"]) for run in ended)
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans)), spans
 
 
 def test_a_killed_one_is_started_again_and_the_others_are_left_alone(begun: Begun) -> None:
@@ -149,8 +164,8 @@ def test_down_ends_everything_and_keeps_the_data(begun: Begun) -> None:
     with (begun.folder / ".goku/services/lock").open("a") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with sqlite3.connect(begun.folder / ".goku/prefect/prefect.db") as database:
-        states = database.execute("SELECT state_name FROM flow_run").fetchall()
-    assert states == [("Completed",)]
+        states = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
+    assert states[0] == ("Completed",) and ("Running",) not in states
     assert "nothing was up here" in begun.goku("down").stdout
 
 
@@ -165,7 +180,7 @@ def test_up_again_has_the_old_runs_and_down_tells_the_running_ones(begun: Begun)
     again = begun.goku("up")
     assert again.returncode == 0 and "ran and did not answer: did not stop within 10 s, killed" in again.stderr
     assert {one["state"] for one in begun.services().values()} == {"healthy"}
-    assert [run["state"] for run in begun.told("status", "--services")["runs"]] == ["Completed"]
+    assert "Completed" in [run["state"] for run in begun.told("status", "--services")["runs"]]
     _, deployment = call(f"{begun.api}/deployments/name/collect/local")
     assert call(f"{begun.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {}})[0] == 201
     deadline = time.monotonic() + 60
@@ -176,4 +191,4 @@ def test_up_again_has_the_old_runs_and_down_tells_the_running_ones(begun: Begun)
     assert len(done["runs"]) == 1 and processes.marked(begun.folder) == []
     with sqlite3.connect(begun.folder / ".goku/prefect/prefect.db") as database:
         found = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
-    assert found == [("Completed",), ("Cancelled",)]
+    assert found[0] == ("Completed",) and found[-1] == ("Cancelled",)
