@@ -13,6 +13,10 @@ from goku_core.report.facts import Facts, Phase, gather
 from goku_core.report.template import rendered
 
 PAGE = Path("reports/index.html")
+LEADING = """<!doctype html><meta charset="utf-8"><title>Evaluation</title>
+<script>location.replace("{target}" + location.hash)</script>
+<a href="{target}">Evaluation</a>
+"""
 STRIP = 12
 EXAMPLES_PER_REASON = 3
 
@@ -40,7 +44,16 @@ def build_page(workspace: Path) -> Path:
     draft = page.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(page)
+    _lead_to_evaluation(workspace)
     return page
+
+
+def _lead_to_evaluation(workspace: Path) -> None:
+    """reports/evaluation.html, beside reports/curation.html: opens the page that lies with the samples it shows."""
+    target = "evaluation/evaluation.html"
+    if (workspace / "reports" / target).is_file():
+        text = LEADING.format(target=target)
+        (workspace / "reports/evaluation.html").write_text(text, encoding="utf-8")
 
 
 def _champion(facts: Facts) -> dict[str, Any] | None:

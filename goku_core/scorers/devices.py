@@ -17,6 +17,17 @@ def resolved(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def plain_float32(device: str) -> None:
+    """In this process a float32 on a GPU is one, and the same sum the same bits: by default convolutions cut half of its digits
+    off (TF32), and which algorithm adds is left to chance. Nothing changes on a CPU."""
+    if device == "cpu":
+        return
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
 def accelerators(device: str, share: float, key: str) -> Devices | None:
     """What the workers get; None: the CPU. Raises GokuError where cuda is demanded and not there.
 

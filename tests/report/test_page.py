@@ -123,3 +123,13 @@ def test_a_rollback_is_the_newest_decision(tmp_path: Path) -> None:
     assert "version 2, rolled-back (by hand: version 3 flickers)" in told.getvalue()
     html = report.build(root).read_text(encoding="utf-8")
     assert "rolled-back" in html and "cdcdcdcdcdcd" in html
+
+
+def test_the_page_of_the_evaluation_has_an_address_beside_the_others(tmp_path):
+    place = tmp_path / "reports/evaluation"
+    place.mkdir(parents=True)
+    build(tmp_path)
+    assert not (tmp_path / "reports/evaluation.html").exists()
+    (place / "evaluation.html").write_text("tables")
+    build(tmp_path)
+    assert '"evaluation/evaluation.html" + location.hash' in (tmp_path / "reports/evaluation.html").read_text()

@@ -21,6 +21,7 @@ from goku_core.evaluate.frechet.flavours import FLAVOURS, Flavour
 from goku_core.evaluate.frechet.members import Member, npz_rows
 from goku_core.evaluate.frechet.store import Features, FeatureStore
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.devices import plain_float32
 
 if TYPE_CHECKING:
     import torch
@@ -229,8 +230,7 @@ def _network(name: str, weights: Path, device: str) -> Any:
 
     if device == "cpu":
         torch.set_num_threads(1)
-    # Half of the digits of a float32 would be cut off in convolutions on a GPU, and the choice of an algorithm be left to chance.
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
+    plain_float32(device)
     return _module(name).load(weights, device)
 
 

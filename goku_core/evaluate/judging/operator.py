@@ -21,6 +21,7 @@ from goku_core.evaluate.judges.judge import Answer, Bench, Judge, Seen, asked_of
 from goku_core.evaluate.judging.media import look_at
 from goku_core.media.faults import MediaError
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.devices import plain_float32
 
 ASKED = pa.schema(
     [
@@ -104,6 +105,7 @@ def check(batch: pa.RecordBatch, settings: dict[str, Any]) -> pa.RecordBatch:
 def _judges(settings: str) -> dict[str, Judge]:
     """By fingerprint. Raises GokuError where a judge here is not the one that was chosen (other weights, other device)."""
     told = json.loads(settings)
+    plain_float32(told["device"])
     found = {}
     for one in told["judges"]:
         bench = Bench(Path(told["weights"]), told["device"], told["batch"], one["mode"])

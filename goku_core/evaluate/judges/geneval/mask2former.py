@@ -162,12 +162,8 @@ class Mask2FormerJudge:
 
     @cached_property
     def _detector(self) -> Any:
-        import torch
-
         from goku_core.evaluate.networks.mask2former import load
 
-        # float32 as stated: by default a GPU cuts half of the digits off in convolutions.
-        torch.backends.cudnn.allow_tf32 = False
         return load(self._weights, self._device, self._shape)
 
     @cached_property
