@@ -128,8 +128,8 @@ def test_a_rollback_is_the_newest_decision(tmp_path: Path) -> None:
 def test_the_page_of_the_evaluation_has_an_address_beside_the_others(tmp_path):
     place = tmp_path / "reports/evaluation"
     place.mkdir(parents=True)
-    build(tmp_path)
+    report.build(tmp_path)
     assert not (tmp_path / "reports/evaluation.html").exists()
     (place / "evaluation.html").write_text("tables")
-    build(tmp_path)
+    report.build(tmp_path)
     assert '"evaluation/evaluation.html" + location.hash' in (tmp_path / "reports/evaluation.html").read_text()
