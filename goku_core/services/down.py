@@ -12,7 +12,7 @@ from goku_core.services.servers import POOL
 from goku_core.services.web import Silent, answers, ask
 
 WHY = "goku down: the worker ends. Run it again after goku up: finished cells are not repeated, training goes on."
-SERVER_GRACE_SECONDS = 15.0
+SERVER_GRACE_SECONDS = 30.0
 
 
 def down(workspace: Path, grace: float, tell: Callable[[str], None]) -> dict[str, Any]:
