@@ -289,7 +289,11 @@ class _Copier:
             self.run = run.info.run_id
             client.update_run(self.run, status="RUNNING")
             write_json(self.state, {"run_id": self.run, "bytes": 0, "status": "RUNNING"})
-        self._batch(tags=line["tags"], params=line["params"])
+        # MLflow never changes a param: a study that is continued with another one would be refused for ever, and all behind it.
+        there = client.get_run(self.run).data.params
+        changed = {f"changed.{k}": v for k, v in line["params"].items() if there.get(k, v) != v}
+        new = {k: v for k, v in line["params"].items() if k not in there}
+        self._batch(tags=line["tags"] | changed, params=new)
 
     def _batch(self, tags: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None) -> None:
         from mlflow.entities import Param, RunTag

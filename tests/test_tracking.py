@@ -39,6 +39,20 @@ def test_what_mlflow_could_not_take_is_copied_at_the_next_chance(tmp_path, capsy
     assert client.get_run(resumed).data.params == {"steps": "3", "deep.list": "[1, 2]"}
 
 
+def test_a_run_continued_with_another_param_is_taken_and_says_so(tmp_path, capsys):
+    """MLflow refuses to change a param; every later attempt in the folder would be refused with it."""
+    settings = tracking.Request(uri="sqlite:///mlflow.db", experiment="test")
+    for steps in (150, 100):
+        tracker = MlflowTracker(tmp_path, "study", "ablation", {"steps": steps, "seeds": 2}, settings, {})
+        run = tracker.finish("FINISHED")
+    assert run == tracking.run_id(tmp_path, "study") and "Tracking:" not in capsys.readouterr().err
+
+    from mlflow import MlflowClient
+
+    found = MlflowClient(resolve_uri("sqlite:///mlflow.db", tmp_path)).get_run(run).data
+    assert found.params == {"steps": "150", "seeds": "2"} and found.tags["changed.steps"] == "100"
+
+
 def test_a_torn_line_is_cut_and_steps_are_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking.subprocess, "Popen", lambda *a, **k: None)
     settings = tracking.Request()
