@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from goku_core.evaluate.judges.judge import Answer, Seen
@@ -32,9 +34,9 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class ConsistencyJudge(VBenchJudge):
     """A clip counts as many frames as it has after the first: the official mean on one GPU weighs by them."""
 
+    @abstractmethod
     def features(self, frames: np.ndarray) -> np.ndarray:
         """uint8 (T, H, W, 3) to float32 (T, D)."""
-        raise NotImplementedError
 
     def answer(self, seen: Seen) -> Answer:
         if len(seen.frames) < 2:
