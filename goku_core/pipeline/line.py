@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's results change for the same request and inputs. Never lowered.
 REVISIONS = {
     "collect": 4,
-    "curate": 4,
+    "curate": 5,
     "vae": 1,
     "precompute": 3,
     "train": 3,

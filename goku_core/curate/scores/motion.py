@@ -22,6 +22,7 @@ import numpy as np
 HEIGHT = 256  # px: flow is measured on frames scaled to this height
 SPACING = 0.25  # s between the two frames of a pair
 EVERY = 2 * SPACING  # s from one pair to the next: half the search, and a mean of half as many pairs
+DIGITS = 4  # of a clip's score; what lies behind them is rounding
 UNIT = "mean optical flow (DIS FAST), px at 256 px frame height per 0.25 s"
 
 _BLUR = 2.0  # px; averages grain away before frames are compared
