@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install install-pip demo pictures test test-all lint smoke drill clean distclean
+.PHONY: help install install-pip demo pictures test platform test-all lint smoke drill clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,7 +77,10 @@ endef
 workers := -n auto --maxprocesses 4 --dist loadfile
 
 test: install ## the tests that are quick
-	OMP_NUM_THREADS=1 pytest -q -m "not slow" $(workers)
+	OMP_NUM_THREADS=1 pytest -q -m "not slow and not platform" $(workers)
+
+platform: install ## the tests that start servers, browsers and several hosts
+	OMP_NUM_THREADS=1 pytest -q -m "platform and not slow" -n 2 --dist loadfile
 
 test-all: install ## all tests
 	OMP_NUM_THREADS=1 pytest -q $(workers)

@@ -1,4 +1,4 @@
-"""`goku run`, `plan`, `status`, `lineage`, `report`: do the work, and say what was done."""
+"""`goku run`, `status`, `report`: do the work, and say what was done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -50,7 +50,7 @@ def run(
 
         choose_engine(engine)
     workspace = Path.cwd()
-    params, cells = _line(names)
+    params, cells = chosen_line(names)
     if not no_flow:
         _run_flow(workspace, cells, strict, as_json)
         return
@@ -79,7 +79,7 @@ def run(
         typer.echo(json.dumps([o.as_json() for o in outcomes]))
 
 
-def _line(names: list[str] | None) -> tuple[Params, list[Cell]]:
+def chosen_line(names: list[str] | None) -> tuple[Params, list[Cell]]:
     from goku_core import config
     from goku_core.pipeline import line
 
@@ -94,7 +94,7 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
 
     server = os.environ.get("PREFECT_API_URL") or prefect_api(workspace)
     if not server:
-        _, line = _line(None)
+        _, line = chosen_line(None)
         wanted = {cell.name for cell in cells}
         entries = [entry for entry in plan(line, workspace, strict) if entry.cell in wanted]
         if all(entry.state == "done" for entry in entries):
@@ -128,73 +128,6 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
         raise typer.Exit(code if code in (1, 2) else 1)
 
 
-def plan(
-    names: Names = None,
-    strict: Strict = False,
-    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when there is work to do")] = False,
-    gpus: Annotated[
-        int | None, typer.Option(min=1, help="With `train`: what its phases need on so many GPUs, and whether they fit")
-    ] = None,
-    gpu: Annotated[str, typer.Option(help="... of which kind: a100, h100, h200, b200")] = "h100",
-    preset: Annotated[str | None, typer.Option(help="... of a preset in place of params.yaml")] = None,
-    phase: Annotated[str | None, typer.Option(help="... of one phase, in detail")] = None,
-    sequence: Annotated[int | None, typer.Option(min=1, help="... with so many GPUs to a pack")] = None,
-    shard: Annotated[int | None, typer.Option(min=1, help="... with so many groups to a copy of the weights")] = None,
-    reshard: Annotated[
-        Literal["after_step", "after_block"] | None,
-        typer.Option(help="... with weights gathered for a step or for a block"),
-    ] = None,
-    recomputation: Annotated[
-        Literal["none", "selective", "full"] | None, typer.Option(help="... with this recomputation")
-    ] = None,
-    pack_tokens: Annotated[int | None, typer.Option(min=16, help="... with so many tokens to a pack at most")] = None,
-    memory: Annotated[float | None, typer.Option(min=1, help="... with so many GiB to a GPU")] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="... of one GPU-hour, in any currency")] = None,
-    rates: Annotated[Path | None, typer.Option(help="... by the rates in a result of `goku bench roofline`")] = None,
-    as_json: Json = False,
-) -> None:
-    """What is done, what would run, and why. Does no work. With --gpus: what training would need, before there is any GPU.
-
-    Examples: goku plan · goku plan train --gpus 1024 --gpu h200 --preset goku-8b
-    """
-    if gpus is not None:
-        if names != ["train"]:
-            raise GokuError("--gpus is for `goku plan train`: the other stages do not run on so many GPUs at once.")
-        from goku_core.cli_forecast import Asked, show
-
-        asked = Asked(
-            gpus, gpu, preset, phase, sequence, shard, reshard, recomputation, pack_tokens, memory, price, rates
-        )
-        show(asked, Path.cwd(), as_json)
-        return
-    told = {"preset": preset, "phase": phase, "sequence": sequence, "shard": shard, "reshard": reshard}
-    told |= {
-        "recomputation": recomputation,
-        "pack-tokens": pack_tokens,
-        "memory": memory,
-        "price": price,
-        "rates": rates,
-    }
-    if alone := [f"--{name}" for name, value in told.items() if value is not None]:
-        raise GokuError(f"{', '.join(alone)}: only with --gpus (goku plan train --gpus 8).")
-    from goku_core.pipeline.plan import plan as make_plan
-
-    _, line = _line(None)
-    _, wanted = _line(names)
-    shown = {cell.name for cell in wanted}
-    entries = [entry for entry in make_plan(line, Path.cwd(), strict) if entry.cell in shown]
-    if as_json:
-        typer.echo(json.dumps([entry.as_json() for entry in entries]))
-    else:
-        table = Table("cell", "plan", "why", "last took")
-        for entry in entries:
-            why = "\n".join([*entry.why, *entry.notes])
-            table.add_row(entry.cell, entry.state, why, _seconds(entry.seconds))
-        Console(markup=False).print(table)
-    if check and any(entry.state != "done" for entry in entries):
-        raise typer.Exit(1)
-
-
 def status(
     services: Annotated[
         bool, typer.Option("--services", help="Only the servers: addresses, health, queue, last runs, disk")
@@ -216,7 +149,7 @@ def status(
     from goku_core.pipeline.commit import Workspace
     from goku_core.pipeline.plan import plan as make_plan
 
-    _, line = _line(None)
+    _, line = chosen_line(None)
     with Workspace(Path.cwd()) as place:
         newest = {record.cell: record for record in place.records()}
         facts = []
@@ -252,48 +185,11 @@ def status(
             (fact["fingerprint"] or "")[:12],
             (fact["finished"] or "")[:16].replace("T", " "),
             fact["driver"] or "",
-            _seconds(fact["seconds"]),
+            shown_seconds(fact["seconds"]),
             outputs,
         )
     Console(markup=False).print(table)
     cli_services.show(as_json=False)
-
-
-def lineage(
-    name: Annotated[str, typer.Argument(help="Fingerprint, digest or run id (6 characters at least), path, or cell")],
-    as_json: Json = False,
-) -> None:
-    """Where something came from and what was made of it, both ways, from the records alone.
-
-    Examples: goku lineage promote · goku lineage models/joint_low · goku lineage 3f2a91c0
-    """
-    from goku_core.pipeline.lineage import chain
-
-    found = chain(Path.cwd(), name)
-    if as_json:
-        typer.echo(json.dumps(found.as_json()))
-        return
-    for heading, nodes in (
-        ("made from", sorted(found.made_from, key=lambda node: node.value["finished"])),
-        ("asked for", found.asked),
-        ("made into", found.made_into),
-    ):
-        typer.echo(f"{heading}:")
-        for node in nodes:
-            value = node.value
-            commit = (
-                f"git {value['git']['commit'][:10]}{'+' if value['git']['dirty'] else ''}" if value["git"] else "no git"
-            )
-            typer.echo(
-                f"  {node.cell:<24} {value['fingerprint'][:12]}  {value['finished'][:16].replace('T', ' ')}  {commit}"
-                f"  MLflow {value['mlflow_run'] or '-'}"
-            )
-            for path, content in value["inputs"].items():
-                typer.echo(f"      reads  {path}  {content['digest'][:12]}")
-            for path, digest in node.outputs.items():
-                typer.echo(f"      writes {path}  {digest[:12]}")
-        if not nodes:
-            typer.echo("  nothing")
 
 
 def report(as_json: Json = False) -> None:
@@ -311,7 +207,7 @@ def report(as_json: Json = False) -> None:
     typer.echo(f"{page}")
 
 
-def _seconds(value: float | None) -> str:
+def shown_seconds(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"
