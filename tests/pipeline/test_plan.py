@@ -4,11 +4,11 @@ import pytest
 import tiny_line
 from tiny_line import new_workspace
 
+from goku_core.lineage import chain
 from goku_core.pipeline import code
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.executor import execute
 from goku_core.pipeline.line import select, wire
-from goku_core.pipeline.lineage import chain
 from goku_core.pipeline.plan import plan
 
 
