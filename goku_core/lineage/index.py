@@ -26,7 +26,7 @@ PREFIX = 32  # characters of a name that are kept: 128 bits of a digest
 PHASE = ("config.json", "model.safetensors")  # the files that name a trained phase, see `goku_core.references`
 COLUMNS = "id, lineage, cell, stage, fingerprint, finished, git, dirty, mlflow_run, driver, driver_run, bundle"
 SCHEMA = """
-CREATE TABLE nodes (id INTEGER PRIMARY KEY, record TEXT UNIQUE, stamp TEXT, lineage TEXT, cell TEXT, stage TEXT,
+CREATE TABLE nodes (id INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT UNIQUE, stamp TEXT, lineage TEXT, cell TEXT, stage TEXT,
   fingerprint TEXT, finished TEXT, git TEXT, dirty INTEGER, mlflow_run TEXT, driver TEXT, driver_run TEXT, bundle TEXT);
 CREATE TABLE inputs (node INTEGER, path TEXT, digest TEXT);
 CREATE TABLE outputs (node INTEGER, path TEXT, digest TEXT);
@@ -36,7 +36,6 @@ CREATE INDEX outputs_of ON outputs (node);
 CREATE INDEX readers ON inputs (digest, path);
 CREATE INDEX makers ON outputs (digest, path);
 CREATE INDEX cells ON nodes (cell, finished);
-CREATE INDEX names_of ON names (node);
 """
 
 
@@ -103,6 +102,7 @@ class Index:
         self._database = sqlite3.connect(file, timeout=60, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = OFF")  # lost, it is made again
+        self._database.execute("PRAGMA cache_size = -200000")  # kB
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
@@ -128,8 +128,11 @@ class Index:
             for record in [record for record, stamp in known.items() if now.get(record) != stamp]:
                 self._forget(record)
             known = self._records()
+            names: list[tuple[str, str, int]] = []
             for record, content in self._source.records([record for record in now if record not in known]):
-                self._add(record, now[record], json.loads(content))
+                names += self._add(record, now[record], json.loads(content))
+            names.sort()  # a million of them in the order of the table take a third of the time
+            self._database.executemany("INSERT INTO names VALUES (?, ?, ?)", names)
             self._refresh_loose(documents)
             self._database.execute("COMMIT")
         except BaseException:
@@ -147,6 +150,7 @@ class Index:
         for digest in sorted(documents - self._named()):
             value = json.loads(self._source.document(digest))
             outputs = {path: {"digest": one, "files": {}} for path, one in value["outputs"].items()}
+            # Reached from what was made of it, and by no name.
             self._add(LOOSE + digest, "", value | {"outputs": outputs, "report": {}, "lineage": digest})
 
     def _records(self) -> dict[str, str]:
@@ -159,11 +163,12 @@ class Index:
         row = self._database.execute("SELECT id FROM nodes WHERE record = ?", (record,)).fetchone()
         if row is None:
             return
-        for table in ("inputs", "outputs", "names"):
+        for table in ("inputs", "outputs"):  # names stay: to find them would take a second index, and they lead nowhere
             self._database.execute(f"DELETE FROM {table} WHERE node = ?", row)
         self._database.execute("DELETE FROM nodes WHERE id = ?", row)
 
-    def _add(self, record: str, stamp: str, value: Mapping[str, Any]) -> None:
+    def _add(self, record: str, stamp: str, value: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+        """Returns the rows for `names`."""
         git = value["git"] or {}
         bundle = value["report"].get("digest") if value["stage"] == "promote" else None
         node = self._database.execute(
@@ -175,15 +180,14 @@ class Index:
         self._database.executemany("INSERT INTO inputs VALUES (?, ?, ?)", inputs)
         outputs = ((node, path, tree["digest"]) for path, tree in value["outputs"].items())
         self._database.executemany("INSERT INTO outputs VALUES (?, ?, ?)", outputs)
-        loose = record.startswith(LOOSE)  # reached from what was made of it, and by no name
-        names = {(name[:PREFIX].lower(), kind, node) for kind, name in (() if loose else _names(value, bundle))}
-        self._database.executemany("INSERT INTO names VALUES (?, ?, ?)", sorted(names))
+        return sorted({(name[:PREFIX].lower(), kind, node) for kind, name in _names(value, bundle)})
 
     def named(self, beginning: str, kinds: Iterable[str] = ()) -> dict[str, list[Node]]:
         """Everything a name of which begins so, by what that name is, oldest first."""
         low = beginning[:PREFIX].lower()
         found = self._database.execute(
-            "SELECT DISTINCT kind, node FROM names WHERE name >= ? AND name < ?", (low, low + "\x7f")
+            "SELECT DISTINCT kind, node FROM names JOIN nodes ON id = node WHERE name >= ? AND name < ?",
+            (low, low + "\x7f"),
         ).fetchall()
         by_kind: dict[str, set[int]] = {}
         for kind, node in found:
