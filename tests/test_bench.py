@@ -25,8 +25,10 @@ TIMED = {
     **{"attention": "goku sdpa", "block": "goku packed", "step": "goku packed", "sample": "goku", "roofline": "step"},
     **{"latents": "goku shards", "captions": "goku", "checkpoint": "goku"},
     **{"loader": "goku", "cost": ("4 samples", "16 samples"), "eval": "goku"},
+    "lineage": "goku lineage",
 }
 SCORED = {"pilot", "shots", "packing"}  # their ratios are of distances, of F1 and of modelled cost, not of seconds
+SERVING = {"orchestration", "up"}  # tests/services/test_service_benches.py
 CURATION = {"curate"}  # tests/curate/test_curate_bench.py
 NAMES = sorted(listed(ROOT / "benchmarks"))
 
@@ -56,7 +58,7 @@ def recomputed_ratio(rows: list[dict], ratio: dict) -> list[float]:
 
 
 def test_every_benchmark_is_tested_here():
-    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, "fuzz", "prescreen", "dedup"}
+    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, *SERVING, "fuzz", "prescreen", "dedup"}
 
 
 # Its kernels are meant for a GPU: a quarter of a minute on a processor, at any size.
