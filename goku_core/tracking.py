@@ -357,6 +357,30 @@ def _catch_up(workspace: Path, fingerprint: str, target: _Target) -> None:
             copier.end(copier.status)
 
 
+def copy_again(workspace: Path, settings: Request) -> list[str]:
+    """Give MLflow the runs that it has lost with its database. Returns their fingerprints.
+
+    They get new ids; the tag `goku.recorded_run` has the one that the records name. An attempt under way is left alone.
+    """
+    target = _connect(resolve_uri(settings.uri, workspace), settings.experiment, workspace)
+    copied = []
+    for spool in sorted((workspace / ".goku" / "tracking").glob("*.jsonl")):
+        _, state = _spool_files(workspace, spool.stem)
+        before = run_id(workspace, spool.stem)
+        query = f"tags.`{FINGERPRINT_TAG}` = '{spool.stem}'"
+        if not _ended(spool) or target.client.search_runs([target.experiment_id], query, max_results=1):
+            continue
+        state.unlink(missing_ok=True)
+        _catch_up(workspace, spool.stem, target)
+        now = run_id(workspace, spool.stem)
+        if now is None:  # a mirror has begun with it in this moment
+            continue
+        if before:
+            target.client.set_tag(now, "goku.recorded_run", before)
+        copied.append(spool.stem)
+    return copied
+
+
 def _ended(spool: Path) -> bool:
     """Is the last line the end of an attempt?"""
     with spool.open("rb") as file:

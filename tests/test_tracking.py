@@ -53,6 +53,24 @@ def test_a_run_continued_with_another_param_is_taken_and_says_so(tmp_path, capsy
     assert found.params == {"steps": "150", "seeds": "2"} and found.tags["changed.steps"] == "100"
 
 
+def test_a_lost_database_gets_its_runs_again(tmp_path):
+    settings = tracking.Request(uri="sqlite:///mlflow.db", experiment="test")
+    before = {name: track(tmp_path, name, "sqlite:///mlflow.db", range(3)) for name in ("first", "second")}
+    assert tracking.copy_again(tmp_path, settings) == []  # nothing is lost
+    (tmp_path / "mlflow.db").rename(tmp_path / "mlflow.db.damaged")
+    assert tracking.copy_again(tmp_path, settings) == ["first", "second"]
+    assert tracking.copy_again(tmp_path, settings) == []
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(resolve_uri("sqlite:///mlflow.db", tmp_path))
+    for name, lost in before.items():
+        run = client.get_run(tracking.run_id(tmp_path, name))
+        assert run.info.status == "FINISHED" and run.data.tags["goku.recorded_run"] == lost != run.info.run_id
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
+        assert run.data.params == {"steps": "3", "deep.list": "[1, 2]"}
+
+
 def test_a_torn_line_is_cut_and_steps_are_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking.subprocess, "Popen", lambda *a, **k: None)
     settings = tracking.Request()
