@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goku_core.cli_run import Json
+from goku_core.pipeline.errors import GokuError
 
 if TYPE_CHECKING:
     from goku_core.lineage import Node
@@ -20,24 +21,36 @@ SHOWN = 50  # pieces of work that are printed of each part; --json has all
 
 def lineage(
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="Beginning (6 characters at least) of a commit, a fingerprint, a digest or a run's id; a model's version "
             "or part (2, champion); a path; a cell; a picture or clip that was generated"
         ),
-    ],
+    ] = None,
     place: Annotated[
         str | None,
         typer.Option(
             "--from", help="Whose records: another workspace, or s3://bucket/prefix [default: this workspace]"
         ),
     ] = None,
+    publish: Annotated[
+        str | None, typer.Option(metavar="S3_URL", help="Copy this workspace's records there, for others to ask")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Where something came from and what was made of it, both ways, from the records alone.
 
-    Examples: goku lineage champion · goku lineage out.png · goku lineage models/joint_low · goku lineage 3f2a91c0
+    Examples: goku lineage champion · goku lineage out.png · goku lineage models/joint_low · goku lineage 3f2a91c0 ·
+    goku lineage --publish s3://bucket/team · goku lineage 3f2a91c0 --from s3://bucket/team
     """
+    if (name is None) == (publish is None):
+        raise GokuError("Give one of: a NAME to ask for, or --publish s3://bucket/prefix.")
+    if publish is not None:
+        from goku_core.lineage.publication import publish as copy
+
+        new = copy(Path.cwd(), publish)
+        typer.echo(json.dumps({"new": new}) if as_json else f"{new} new records at {publish}")
+        return
     from goku_core.lineage import chain
 
     found = chain(Path.cwd(), name, place)

@@ -11,8 +11,8 @@ from object_store import object_store
 from tiny_line import new_workspace
 
 from benchmarks.measuring import records
-from goku_core import storage
 from goku_core.lineage import chain
+from goku_core.lineage.publication import publish
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.executor import execute
 from goku_core.promote import ledger
@@ -24,6 +24,13 @@ def history(tmp_path_factory):
     """A workspace of 120 invented pieces of work, and their lineage records."""
     workspace = tmp_path_factory.mktemp("history")
     return workspace, records.write(workspace, 120, files=3, code=2)
+
+
+def entry(bundle):
+    return Draft(
+        decision="promoted", bundle=bundle, champion=bundle, against=None, score=0.5, interval=(0.4, 0.6),
+        protocol="p", evidence="0" * 64, reason="better",
+    )  # fmt: skip
 
 
 def reached(values, start, forwards):
@@ -90,11 +97,7 @@ def test_the_ledgers_names_lead_to_the_records(history, tmp_path):
     for value in promoted:
         record = json.loads((copy / f".goku/records/promote/{value['fingerprint']}.json").read_text())
         bundles.append(record["report"]["digest"])
-        draft = Draft(
-            decision="promoted", bundle=bundles[-1], champion=bundles[-1], against=None, score=0.5, interval=(0.4, 0.6),
-            protocol="p", evidence="0" * 64, reason="better",
-        )  # fmt: skip
-        ledger.append(copy, lambda _, draft=draft: draft)
+        ledger.append(copy, lambda _, bundle=bundles[-1]: entry(bundle))
     for name, value in (
         ("champion", promoted[1]),
         ("previous", promoted[0]),
@@ -113,8 +116,16 @@ def test_from_a_bucket_alone(history, tmp_path, monkeypatch):
     workspace, values = history
     promoted = next(value for value in values if value["cell"] == "promote")
     here = chain(workspace, promoted["fingerprint"]).as_json()
+    copy = tmp_path / "copy"
+    shutil.copytree(workspace, copy)
+    ledger.append(copy, lambda _: entry("0" * 64))
     with object_store("archive"):
-        storage.publish(storage.Bucket("archive", "team/"), workspace / ".goku")
+        assert publish(copy, "s3://archive/team") == 2 * len(values) + 1
+        assert publish(copy, "s3://archive/team/") == 0
+        (copy / "ledger/000001.json").unlink()
+        ledger.append(copy, lambda _: entry("1" * 64))
+        with pytest.raises(GokuError, match="an entry of another ledger"):
+            publish(copy, "s3://archive/team")
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         for _ in range(2):
