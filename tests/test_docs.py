@@ -13,7 +13,7 @@ from typer.main import get_command
 from goku_core.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "infra/README.md"])
+DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "infra/README.md"])
 BLOCK = re.compile(r"^```(?:bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:goku|make) [^`\n]+)`")
 
