@@ -14,7 +14,7 @@ import numpy as np
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
-from goku_core.scorers.weights import read_tensors
+from goku_core.scorers.tensors import read_tensors
 
 LINEAR = Source(
     "laion-aesthetic-linear",

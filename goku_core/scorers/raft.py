@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.raft_names import is_authors, torchvisions
 from goku_core.scorers.sources import Source
-from goku_core.scorers.weights import read_tensors
+from goku_core.scorers.tensors import read_tensors
 
 THINGS = Source(
     "raft-things (torchvision's C_T_V1)",

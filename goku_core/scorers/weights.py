@@ -1,16 +1,13 @@
-"""Weights on disk: finding them, saying how to get them, naming them by digest and licence, reading them without pickle."""
+"""Weights on disk: finding them, saying how to get them, naming them by digest and licence."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from goku_core.pipeline.errors import GokuError
-
-if TYPE_CHECKING:
-    import torch
 
 _KINDS = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.safetensors", "README.md"))
 
@@ -91,26 +88,6 @@ def licence(path: Path) -> str:
         head = None  # not a model card of the hub
     stated = head.get("license") if isinstance(head, dict) else None
     return str(stated) if stated else "not stated"
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Named tensors of a .safetensors or .pth file, on the CPU. Raises GokuError; never unpickles anything but tensors."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GokuError(f"{path} cannot be read as a file of tensors: {reason}. Download it again") from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise GokuError(f"{path} holds more than named tensors: it is not one of the files in docs/weights.md")
-    return found
 
 
 def pretrained(kind: Any, folder: Path, device: str, **config: Any) -> Any:

@@ -27,6 +27,7 @@ from goku_core.scorers import weights
 from goku_core.scorers.aesthetic import LAYERS, AestheticHead
 from goku_core.scorers.clip import Clip, pooled
 from goku_core.scorers.dinov2 import Dinov2Features
+from goku_core.scorers.tensors import read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +125,11 @@ class Trap:
 def test_a_pickled_programme_is_refused_and_not_run(tmp_path) -> None:
     torch.save({"weight": Trap(tmp_path / "sprung")}, tmp_path / "head.pth")
     with pytest.raises(GokuError, match=r"head\.pth cannot be read as a file of tensors"):
-        weights.read_tensors(tmp_path / "head.pth")
+        read_tensors(tmp_path / "head.pth")
     assert not (tmp_path / "sprung").exists()
     (tmp_path / "cut.safetensors").write_bytes(b"\x40\x00\x00\x00\x00\x00\x00\x00{}")
     with pytest.raises(GokuError, match=r"Download it again"):
-        weights.read_tensors(tmp_path / "cut.safetensors")
+        read_tensors(tmp_path / "cut.safetensors")
 
 
 @pytest.mark.parametrize("make, label", [(tiny_classifier, "NSFW"), (tiny_siglip, "watermark")], ids=["ViT", "SigLIP"])

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from goku_core.evaluate.networks import c3d, i3d, inception
-from goku_core.evaluate.networks.published import filled
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.tensors import adopt
 
 # (block, inputs, [(branch, from, to, height, width)]): Szegedy et al., arXiv 1512.00567, with TensorFlow's widths of 2015.
 STEM = [
@@ -302,10 +302,10 @@ def test_another_file_is_refused_and_counters_may_lack(tmp_path):
     with torch.device("meta"):
         shapes = inception.Inception().state_dict()
     tensors = {name: torch.zeros(v.shape) for name, v in shapes.items() if not name.endswith("num_batches_tracked")}
-    filled(inception.Inception(), tensors, tmp_path, inception.SOURCE)
+    adopt(inception.Inception(), tensors, tmp_path, inception.SOURCE)
     for change, said in (
         ({"AuxLogits.fc.weight": torch.zeros(1)}, "AuxLogits.fc.weight is not part"),
         ({"fc.weight": torch.zeros(1000, 2048)}, "fc.weight has the shape"),
     ):
         with pytest.raises(GokuError, match=said):
-            filled(inception.Inception(), tensors | change, tmp_path, inception.SOURCE)
+            adopt(inception.Inception(), tensors | change, tmp_path, inception.SOURCE)

@@ -13,8 +13,8 @@ from goku_core.evaluate.judges.video import human_action
 from goku_core.evaluate.judges.video.human_action import HumanActionJudge, action_of, action_of_file, read_actions
 from goku_core.evaluate.manifest import Prompt, plan
 from goku_core.evaluate.networks.video import umt
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.tensors import adopt, read_tensors
 
 OFFICIAL = Path(__file__).parents[2] / "../shared/benchmarks/vbench"
 TINY = umt.Size(side=32, patch=16, frames=4, width=24, layers=2, heads=3, actions=7)
@@ -125,13 +125,13 @@ def test_checkpoints_are_read_without_running_anything(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"model": {"a": torch.ones(2)}, "score": np.float64(0.5), "epoch": 3}, tmp_path / "good.pth")
-    assert torch.equal(tensors_of(tmp_path / "good.pth", ("state_dict", "model"))["a"], torch.ones(2))
+    assert torch.equal(read_tensors(tmp_path / "good.pth", ("state_dict", "model"))["a"], torch.ones(2))
     torch.save({"model": {"a": torch.ones(2)}, "more": Runs()}, tmp_path / "bad.pth")
     with pytest.raises(GokuError, match="cannot be read as a file of tensors"):
-        tensors_of(tmp_path / "bad.pth", ("model",))
+        read_tensors(tmp_path / "bad.pth", ("model",))
     assert not (tmp_path / "ran").exists()
     with pytest.raises(GokuError, match="holds no table of tensors"):
-        tensors_of(tmp_path / "good.pth", ("state_dict",))
+        read_tensors(tmp_path / "good.pth", ("state_dict",))
 
 
 ACTIONS = (

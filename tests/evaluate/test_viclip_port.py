@@ -12,8 +12,8 @@ from goku_core.evaluate.judges.judge import Bench, Seen, judge_named
 from goku_core.evaluate.judges.video.viclip import ViClipJudge
 from goku_core.evaluate.manifest import Prompt, plan
 from goku_core.evaluate.networks.video import bpe, viclip
-from goku_core.evaluate.networks.video.checkpoint import tensors_of
 from goku_core.pipeline.errors import GokuError
+from goku_core.scorers.tensors import read_tensors
 
 TINY = viclip.Size(
     side=28, patch=14, frames=4, width=16, layers=2, heads=2, words=300, tokens=8, text_width=12, text_layers=2,
@@ -232,7 +232,7 @@ def test_untrained_weights_do_not_pass_and_have_another_name(bench, tmp_path):
     assert before == ViClipJudge(*bench).fingerprint
     with pytest.raises(GokuError, match="fails its check on built-in renders"):
         judge.check()
-    tensors = tensors_of(tmp_path / viclip.SOURCE.place, ("model",))
+    tensors = read_tensors(tmp_path / viclip.SOURCE.place, ("model",))
     tensors["temp"] += 1
     torch.save({"model": tensors}, tmp_path / viclip.SOURCE.place)
     assert ViClipJudge(*bench).fingerprint != before

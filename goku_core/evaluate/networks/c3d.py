@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from goku_core.evaluate.networks.published import filled
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source, obtain
+from goku_core.scorers.tensors import adopt
 from goku_core.scorers.weights import digest
 
 _WHERE = "https://github.com/mitmul/tgan2/releases/download/untagged-d2d4900c6c1bb09d9f5a/"
@@ -87,7 +87,7 @@ def load(weights: Path, device: str = "cpu") -> C3D:
     if mean is None or mean.ndim != 4 or mean.shape[:2] != (3, FRAMES) or min(mean.shape[2:]) < EDGE + SIDE:
         raise GokuError(f"{place} is not C3D's mean clip (3, {FRAMES}, 128, 171). Get it: {MEAN.get}")
     tensors["mean"] = torch.from_numpy(mean[:, :, EDGE : EDGE + SIDE, EDGE : EDGE + SIDE].astype(np.float32))
-    return filled(C3D(), tensors, path, SOURCE).to(device)
+    return adopt(C3D(), tensors, path, SOURCE).to(device)
 
 
 def fingerprint(weights: Path) -> str:

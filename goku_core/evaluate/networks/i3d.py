@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from goku_core.evaluate.networks.published import filled
 from goku_core.scorers.sources import Source, obtain
-from goku_core.scorers.weights import digest, read_tensors
+from goku_core.scorers.tensors import adopt, read_tensors
+from goku_core.scorers.weights import digest
 
 SOURCE = Source(
     name="i3d-kinetics-400",
@@ -112,7 +112,7 @@ class I3D(nn.Module):
 def load(weights: Path, device: str = "cpu") -> I3D:
     """The network with the published weights. weights: the folder of weights. Raises GokuError where they are not there."""
     path = obtain(SOURCE, weights)
-    return filled(I3D(), read_tensors(path), path, SOURCE).to(device)
+    return adopt(I3D(), read_tensors(path), path, SOURCE).to(device)
 
 
 def fingerprint(weights: Path) -> str:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from goku_core.evaluate.networks.published import filled
 from goku_core.scorers.sources import Source, obtain
-from goku_core.scorers.weights import digest, read_tensors
+from goku_core.scorers.tensors import adopt, read_tensors
+from goku_core.scorers.weights import digest
 
 SOURCE = Source(
     name="inception-2015-12-05",
@@ -226,7 +226,7 @@ def _along(pictures: torch.Tensor, side: int, dim: int) -> torch.Tensor:
 def load(weights: Path, device: str = "cpu") -> Inception:
     """The network with the official weights. weights: the folder of weights. Raises GokuError where they are not there."""
     path = obtain(SOURCE, weights)
-    return filled(Inception(), read_tensors(path), path, SOURCE).to(device)
+    return adopt(Inception(), read_tensors(path), path, SOURCE).to(device)
 
 
 def fingerprint(weights: Path) -> str:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
-from goku_core.scorers.weights import read_tensors
+from goku_core.scorers.tensors import read_tensors
 
 SOURCE = Source(
     "musiq-spaq",

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from goku_core.evaluate.judges.judge import Answer, Bench, Seen
-from goku_core.evaluate.networks.video.checkpoint import twin
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source, lacks, obtain
+from goku_core.scorers.tensors import twin
 from goku_core.scorers.weights import digest
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from goku_core.evaluate.judges.judge import Answer, Bench, Seen
-from goku_core.evaluate.networks.video.checkpoint import twin
 from goku_core.pipeline.errors import GokuError
 from goku_core.scenes.draw import draw
 from goku_core.scenes.scene import Scene, Thing
 from goku_core.scorers.sources import Source, lacks, obtain
+from goku_core.scorers.tensors import twin
 from goku_core.scorers.weights import digest
 
 COLORS = ("red", "green", "blue", "yellow")

@@ -25,9 +25,9 @@ from goku_core.evaluate.networks.grit.cascade import POOLED, Cascade
 from goku_core.evaluate.networks.grit.proposals import Proposals
 from goku_core.evaluate.networks.grit.size import GRIT_B, Size
 from goku_core.evaluate.networks.grit.text import TextDecoder
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
+from goku_core.scorers.tensors import adopt, read_tensors
 
 SOURCE = Source(
     "grit-b",
@@ -113,4 +113,4 @@ def from_checkpoint(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_grit(path: Path, device: str = "cpu", size: Size = GRIT_B) -> Grit:
     """Raises GokuError where the file is not GRiT-B of both tasks."""
     network = Grit(size)
-    return adopt(network, from_checkpoint(tensors_of(path, ("model",))), path, SOURCE).to(device)
+    return adopt(network, from_checkpoint(read_tensors(path, ("model",))), path, SOURCE).to(device)

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of, twin
 from goku_core.scorers.raft import Correlations
 from goku_core.scorers.sources import Source, obtain
+from goku_core.scorers.tensors import adopt, read_tensors, twin
 
 SOURCE = Source(
     name="amt-s",
@@ -259,4 +259,4 @@ def warped(picture: Tensor, flow: Tensor) -> Tensor:
 def load(weights: Path, device: str = "cpu") -> AmtS:
     """The published network from the folder of weights. Raises GokuError where it is missing or another one."""
     path = obtain(twin(SOURCE, weights), weights)
-    return adopt(AmtS(), tensors_of(path, ("state_dict",)), path, SOURCE).to(device)
+    return adopt(AmtS(), read_tensors(path, ("state_dict",)), path, SOURCE).to(device)

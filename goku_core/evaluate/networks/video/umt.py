@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of, twin
 from goku_core.scorers.sources import Source, obtain
+from goku_core.scorers.tensors import adopt, read_tensors, twin
 
 SOURCE = Source(
     name="umt-l16-kinetics400",
@@ -141,5 +141,5 @@ def places(size: Size) -> Tensor:
 def load(weights: Path, device: str = "cpu", size: Size = L16) -> Umt:
     """The published network from the folder of weights. Raises GokuError where it is missing or another one."""
     path = obtain(twin(SOURCE, weights), weights)
-    tensors = tensors_of(path, ("model", "module"))
+    tensors = read_tensors(path, ("model", "module"))
     return adopt(Umt(size), tensors, path, SOURCE, may_lack=("pos_embed",)).to(device)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of, twin
 from goku_core.scorers.sources import Source, obtain
+from goku_core.scorers.tensors import adopt, read_tensors, twin
 
 SOURCE = Source(
     name="viclip-l14",
@@ -170,4 +170,4 @@ class ViClip(nn.Module):
 def load(weights: Path, device: str = "cpu", size: Size = L14) -> ViClip:
     """The published network from the folder of weights. Raises GokuError where it is missing or another one."""
     path = obtain(twin(SOURCE, weights), weights)
-    return adopt(ViClip(size), tensors_of(path, ("model",)), path, SOURCE).to(device)
+    return adopt(ViClip(size), read_tensors(path, ("model",)), path, SOURCE).to(device)

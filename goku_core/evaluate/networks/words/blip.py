@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
 from goku_core.evaluate.networks.words.bert import BASE, BertSize, BertText, BertWriter
 from goku_core.evaluate.networks.words.checkpoints import without
 from goku_core.evaluate.networks.words.wordpieces import WRITE
 from goku_core.scorers.sources import Source
+from goku_core.scorers.tensors import adopt, read_tensors
 
 SOURCE = Source(
     "BLIP-VQA base",
@@ -125,5 +125,5 @@ class BlipVqa(nn.Module):
 
 def load_blip(file: Path, device: str = "cpu", size: BlipSize = PUBLISHED) -> BlipVqa:
     """Raises GokuError where the file is another checkpoint."""
-    tensors = without(tensors_of(file, ("model",)), SPARE)
+    tensors = without(read_tensors(file, ("model",)), SPARE)
     return adopt(BlipVqa(size), tensors, file, SOURCE).to(device)

@@ -19,13 +19,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
 from goku_core.evaluate.networks.words.beams import by_length_penalty
 from goku_core.evaluate.networks.words.bert import BertSize, BertText, BertWriter, Layer, seen
 from goku_core.evaluate.networks.words.checkpoints import without
 from goku_core.evaluate.networks.words.wordpieces import END, START
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
+from goku_core.scorers.tensors import adopt, read_tensors
 
 SOURCE = Source(
     "mPLUG VQA large",
@@ -217,7 +217,7 @@ def load_mplug(folder: Path, device: str = "cpu") -> Mplug:
     except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise GokuError(f"{folder}: its configuration cannot be used: {error!r}. See docs/weights.md") from error
     file = next((folder / name for name in TENSORS if (folder / name).is_file()), folder / TENSORS[-1])
-    tensors = {name.replace("model.", ""): value for name, value in tensors_of(file, ("model", "module")).items()}
+    tensors = {name.replace("model.", ""): value for name, value in read_tensors(file, ("model", "module")).items()}
     unused = "|".join(str(n) for n in range(size.stacked - size.fused))
     spare = (*SPARE, rf"^fusion_encoder\.encoder\.layer\.({unused})\.") if unused else SPARE
     return adopt(Mplug(size), without(tensors, spare), file, SOURCE).to(device)

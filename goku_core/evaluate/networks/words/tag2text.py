@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from goku_core.evaluate.networks.video.checkpoint import adopt, tensors_of
 from goku_core.evaluate.networks.words.beams import by_mean
 from goku_core.evaluate.networks.words.bert import BASE, BertSize, BertText, BertWriter, Stack
 from goku_core.evaluate.networks.words.checkpoints import without
@@ -23,6 +22,7 @@ from goku_core.evaluate.networks.words.swin import SWIN_B, Swin, SwinSize
 from goku_core.evaluate.networks.words.wordpieces import ASK, END, WRITE, Wordpieces
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
+from goku_core.scorers.tensors import adopt, read_tensors
 
 SOURCE = Source(
     "Tag2Text Swin-B",
@@ -127,7 +127,7 @@ class Captioner:
         cls, checkpoint: Path, tags: Path, vocabulary: Path, device: str = "cpu", size: Tag2TextSize = PUBLISHED
     ) -> Captioner:
         """Raises GokuError where a file is another one."""
-        held = without(tensors_of(checkpoint, ("model",)), SPARE)
+        held = without(read_tensors(checkpoint, ("model",)), SPARE)
         network = adopt(Tag2Text(size), held, checkpoint, SOURCE).to(device)
         return cls(network, tags.read_text(encoding="utf-8").splitlines(), Wordpieces(vocabulary))
 

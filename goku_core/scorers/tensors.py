@@ -1,4 +1,4 @@
-"""Published checkpoints of training frameworks: the tensors of the network lie below a key, beside counters and scores."""
+"""Files of tensors as they are published: read without unpickling anything else, and put into a network written for them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import pickle
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.scorers.sources import Source
-from goku_core.scorers.weights import read_tensors
 
-Network = TypeVar("Network", bound=nn.Module)
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Network = TypeVar("Network", bound=nn.Module)
+
+# A counter of training that files written before PyTorch 0.4.1 lack; nothing is computed from it.
+COUNTER = "num_batches_tracked"
 
 
 def twin(source: Source, weights: Path) -> Source:
@@ -25,18 +28,22 @@ def twin(source: Source, weights: Path) -> Source:
     return replace(source, place=str(other)) if (weights / other).is_file() else source
 
 
-def tensors_of(path: Path, within: Sequence[str] = ()) -> dict[str, Tensor]:
+def read_tensors(path: Path, within: Sequence[str] = ()) -> dict[str, Tensor]:
     """Named tensors of a .safetensors or .pth file, on the CPU.
 
     within  keys of which one may hold the tensors, as in {"state_dict": {...}, "epoch": 300}; the first that is there
     Nothing is unpickled but tensors, plain values and numpy's numbers. Raises GokuError.
     """
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         with torch.serialization.safe_globals(_numbers()):
             found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GokuError(
             f"{path} cannot be read as a file of tensors: {reason}. Download it again; if it holds more than tensors, "
@@ -46,9 +53,10 @@ def tensors_of(path: Path, within: Sequence[str] = ()) -> dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
             break
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise GokuError(
-            f"{path} holds no table of tensors ({', '.join(within) or 'at its top'}): another file than ours"
+            f"{path} holds no table of tensors ({', '.join(within) or 'at its top'}), or more than that: "
+            "it is not one of the files in docs/weights.md"
         )
     return found
 
@@ -62,7 +70,8 @@ def adopt(
     Raises GokuError naming a tensor that is missing, unknown or of another shape.
     """
     wanted = network.state_dict()
-    wrong = [f"{name} is missing" for name in wanted if name not in tensors and name not in may_lack]
+    optional = {*may_lack, *(name for name in wanted if name.endswith(COUNTER))}
+    wrong = [f"{name} is missing" for name in wanted if name not in tensors and name not in optional]
     wrong += [f"{name} is not part of the network" for name in tensors if name not in wanted]
     wrong += [
         f"{name} has the shape {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
