@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from goku_core.generate import Generator
     from goku_core.orders import Order, Terms
 
-LEAST_FRAMES = 5  # a first frame and one group of four
 VIEWING_SIDE = 256  # px; the embedded default draws 64 px, too small to look at
-MOST_SEED = 2**63 - 1  # as `goku_core.orders`; kept here too, so that --help needs no import of it
+# As `goku_core.orders` has them; kept here too, so that --help needs no import of it.
+LEAST_FRAMES = 5
+MOST_SEED = 2**63 - 1
 NAMED_WORDS = 12
 
 
@@ -256,23 +257,12 @@ def _terms(
     steps: int | None, guidance: float | None, image_guidance: float | None, fps: float | None,
 ) -> Terms:  # fmt: skip
     """What was asked for, with the model's own settings where nothing was."""
-    from goku_core.orders import Terms
+    from goku_core.orders import settled
 
-    sampling = generator.sampling
-    conditioned = generator.model.config.image_condition
-    if image_guidance is not None and not conditioned:
+    if image_guidance is not None and not generator.model.config.image_condition:
         raise GokuError("--image-guidance needs --image: there is no picture to be guided by.")
-    if image_guidance is None and conditioned:
-        image_guidance = sampling.get("image_guidance")
-    return Terms(
-        model=digest,
-        height=height or generator.size[0],
-        width=width or generator.size[1],
-        frames=(frames or max(generator.frames, LEAST_FRAMES)) if clip else 1,  # a model of pictures has 1
-        steps=steps or sampling["steps"],
-        guidance=float(sampling["guidance"] if guidance is None else guidance),
-        fps=(fps or float(generator.fps)) if clip else None,
-        image_guidance=image_guidance,
+    return settled(
+        generator.config, generator.sampling, digest, clip, frames, height, width, steps, guidance, image_guidance, fps
     )
 
 

@@ -32,7 +32,7 @@ def inspect(
     Example: goku inspect out.png
     """
     from goku_core.media.credentials import TRUST, read_credentials
-    from goku_core.media.provenance import read_provenance
+    from goku_core.media.provenance import again_arguments, read_provenance
 
     provenance = read_provenance(file)
     if trust is None and os.environ.get(TRUST):
@@ -54,24 +54,6 @@ def inspect(
     if fault:
         typer.echo(fault, err=True)
         raise typer.Exit(1)
-
-
-def again_arguments(provenance: Provenance, out: str) -> list[str]:
-    """The command that draws the same pixels again, as a list of arguments."""
-    words = ["goku", "generate", "--model", provenance.model, "--seed", str(provenance.seed)]
-    words += ["--steps", str(provenance.steps), "--guidance", repr(provenance.guidance)]
-    words += ["--size", f"{provenance.height}x{provenance.width}", "--upscale", str(provenance.upscale)]
-    if provenance.frames > 1:
-        words += ["--frames", str(provenance.frames)]
-    if provenance.fps is not None:
-        words += ["--fps", repr(provenance.fps)]
-    if provenance.negative is not None:
-        words += ["--negative", provenance.negative]
-    if provenance.first_frame is not None:
-        words += ["--image", provenance.first_frame_name or "FIRST.png"]
-    if provenance.image_guidance is not None:
-        words += ["--image-guidance", repr(provenance.image_guidance)]
-    return [*words, "--out", out, "--", provenance.prompt]
 
 
 def _again_file(file: Path) -> str:

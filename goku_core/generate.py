@@ -41,6 +41,7 @@ class _Asked:
     negative: Sequence[str] | None
     first_frames: np.ndarray | None
     image_guidance: float | None
+    on_step: Callable[[float], None] | None = None
 
     def part(self, chosen: slice) -> _Asked:
         negative, firsts = (None if x is None else x[chosen] for x in (self.negative, self.first_frames))
@@ -82,14 +83,18 @@ class Generator:
         self.sampling: dict[str, Any] = asdict(self.settings)
 
     @staticmethod
-    def from_model(folder: Path, vae: Path, device: str = "auto") -> Generator:
+    def from_model(folder: Path, vae: Path, device: str = "auto", beside: Generator | None = None) -> Generator:
         """From `models/<phase>` and `models/vae`, onto "cpu", "cuda", "cuda:N", or the GPU where there is one ("auto").
+
+        beside  one on the same device whose VAE and text encoder are taken over where they are the same: memory
 
         Raises `GokuError` where a folder is no model or the device is not there.
         """
         place = _device(device)
         try:
             model, config = load_goku(Path(folder))
+            if beside is not None and all(beside.config[part] == config[part] for part in ("encoders", "text")):
+                return Generator(model.to(place), beside.vae, beside.encoder, config)
             encoder = text_encoder(config["text"], config["encoders"]["text"])
             loaded = load_vae(Path(vae), config["encoders"]["vae"])
             return Generator(model.to(place), loaded.to(place), encoder, config)
@@ -97,13 +102,15 @@ class Generator:
             raise GokuError(str(error)) from error
 
     @staticmethod
-    def from_bundle(folder: Path, task: str = "t2i", device: str = "auto") -> Generator:
-        """From a promoted bundle; task is "t2i", "t2v" or "i2v"."""
+    def from_bundle(
+        folder: Path, task: str = "t2i", device: str = "auto", beside: Generator | None = None
+    ) -> Generator:
+        """From a promoted bundle; task is "t2i", "t2v" or "i2v". beside: as for `from_model`."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         tasks = config.get("tasks", {})
         if task not in tasks:
             raise GokuError(f"{folder} has no model for {task}; it has: {', '.join(sorted(tasks)) or 'none'}")
-        return Generator.from_model(Path(folder) / tasks[task], Path(folder) / "vae", device)
+        return Generator.from_model(Path(folder) / tasks[task], Path(folder) / "vae", device, beside)
 
     def images(
         self,
@@ -115,12 +122,14 @@ class Generator:
         guidance: float | None = None,
         on_samples: Callable[[int], None] | None = None,
         negative: Sequence[str] | None = None,
+        on_step: Callable[[float], None] | None = None,
     ) -> np.ndarray:
         """uint8 (n, H, W, 3). `on_samples(k)` is called after every batch of k.
 
         negative  one prompt per picture that guidance pushes away from; None: the null text
+        on_step   called after every step of the solver with the share of the batch's way that is done; what it raises ends all
         """
-        asked = _Asked(prompts, seeds, negative, None, None)
+        asked = _Asked(prompts, seeds, negative, None, None, on_step)
         return self._sample(asked, 1, height, width, steps, guidance, on_samples)[:, 0]
 
     def clips(
@@ -136,10 +145,11 @@ class Generator:
         on_samples: Callable[[int], None] | None = None,
         negative: Sequence[str] | None = None,
         image_guidance: float | None = None,
+        on_step: Callable[[float], None] | None = None,
     ) -> np.ndarray:
         """uint8 (n, T, H, W, 3). `first_frames` uint8 (n, H, W, 3) for a model with an image condition.
 
-        negative        as for `images`
+        negative, on_step  as for `images`
         image_guidance  scale by which the first frame is followed, as `guidance` is for the text; it costs a third evaluation.
                         None or 1: guidance by text alone
         """
@@ -149,7 +159,8 @@ class Generator:
             raise GokuError(f'model of phase "{self.config["phase"]}" {needs}')
         if image_guidance is not None and not conditioned:
             raise GokuError(f'model of phase "{self.config["phase"]}" takes no image_guidance: it continues no picture')
-        asked = _Asked(prompts, seeds, negative, first_frames, None if image_guidance == 1.0 else image_guidance)
+        image_guidance = None if image_guidance == 1.0 else image_guidance
+        asked = _Asked(prompts, seeds, negative, first_frames, image_guidance, on_step)
         return self._sample(asked, frames or self.frames, height, width, steps, guidance, on_samples)
 
     @torch.no_grad()
@@ -211,7 +222,9 @@ class Generator:
                 velocity = guided_by_text_and_image(both, image_only, neither, settings.guidance, asked.image_guidance)
             return rescaled(velocity, both, settings.guidance_rescale)
 
-        x = sample(plain, pushed if asked.is_pushed(settings.guidance) else plain, noise, shape[0], settings)
+        x = sample(
+            plain, pushed if asked.is_pushed(settings.guidance) else plain, noise, shape[0], settings, asked.on_step
+        )
         return self._pixels(torch.stack([to_latent(t, grid, self.model.config.patch) for t in x]))
 
     def _condition(self, first_frames: np.ndarray, grid: tuple[int, int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MOST_SEED = 2**63 - 1  # what JSON, CBOR and every reader of provenance can hold
 PIECE_PIXELS = 2**23  # drawn between two writes: what a kill loses, and what lies in memory (24 MB)
 PIECE_SAMPLES = 64
+LEAST_FRAMES = 5  # of a clip: a first frame and one group of four
 
 
 class Line(BaseModel):
@@ -69,6 +70,31 @@ class Terms:
     fps: float | None = None
     image_guidance: float | None = None
     upscale: int = 1
+
+
+def settled(
+    config: Mapping[str, Any], sampling: Mapping[str, Any], model: str, clip: bool, frames: int | None,
+    height: int | None, width: int | None, steps: int | None, guidance: float | None, image_guidance: float | None,
+    fps: float | None,
+) -> Terms:  # fmt: skip
+    """What was asked for, with the model's own settings where nothing was.
+
+    config, sampling  a model's config.json, and its settings of sampling with their preset applied
+    model             its digest
+    """
+    own = config["resolution"]
+    if image_guidance is None and config["model"].get("image_condition"):
+        image_guidance = sampling.get("image_guidance")
+    return Terms(
+        model=model,
+        height=height or own["height"],
+        width=width or own["width"],
+        frames=(frames or max(own["frames"], LEAST_FRAMES)) if clip else 1,  # a model of pictures has 1
+        steps=steps or sampling["steps"],
+        guidance=float(sampling["guidance"] if guidance is None else guidance),
+        fps=(fps or float(own["fps"])) if clip else None,
+        image_guidance=image_guidance,
+    )
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -213,12 +239,19 @@ def draw(
     terms: Terms,
     signer: Signer | None,
     on_samples: Callable[[int], None] | None = None,
+    on_step: Callable[[float], None] | None = None,
+    dated: bool = True,
 ) -> None:
-    """Draw every order and write its file, a piece at a time, so that a kill loses one piece at most."""
+    """Draw every order and write its file, a piece at a time, so that a kill loses one piece at most.
+
+    on_step  as of `Generator.images`
+    dated    False: the time of making is left out of the file, so that the same order gives the same bytes
+    """
     for piece in _pieces(orders, terms):
-        drawn = _samples(generator, piece, terms, on_samples)
+        drawn = _samples(generator, piece, terms, on_samples, on_step)
         for order, pixels in zip(piece, drawn, strict=True):
-            made = described(order, terms).now()
+            made = described(order, terms)
+            made = made.now() if dated else made
             order.out.parent.mkdir(parents=True, exist_ok=True)
             if terms.frames > 1:
                 larger = (_enlarged(frame, terms.upscale) for frame in pixels)
@@ -233,7 +266,11 @@ def _pieces(orders: Sequence[Order], terms: Terms) -> Iterator[Sequence[Order]]:
 
 
 def _samples(
-    generator: Generator, orders: Sequence[Order], terms: Terms, on_samples: Callable[[int], None] | None
+    generator: Generator,
+    orders: Sequence[Order],
+    terms: Terms,
+    on_samples: Callable[[int], None] | None,
+    on_step: Callable[[float], None] | None,
 ) -> np.ndarray:
     import numpy as np
 
@@ -245,6 +282,7 @@ def _samples(
         "steps": terms.steps,
         "guidance": terms.guidance,
         "on_samples": on_samples,
+        "on_step": on_step,
     }
     if any(order.negative for order in orders):
         asked["negative"] = [order.negative or "" for order in orders]

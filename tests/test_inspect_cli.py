@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 from signing_keys import make_keys
 
-from goku_core.cli_inspect import again_arguments
 from goku_core.media.credentials import Signer
-from goku_core.media.provenance import Provenance, write_clip, write_picture
+from goku_core.media.provenance import Provenance, again_arguments, write_clip, write_picture
 
 MADE = Provenance("ab" * 32, "a [bold]red[/bold] circle's \x1b[31mend", 7, 24, 3.0, 64, 112, upscale=4).now()
 

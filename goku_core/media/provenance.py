@@ -92,6 +92,24 @@ class Provenance:
         return made if found.get("prompt_sha256") == made.prompt_sha256 else None
 
 
+def again_arguments(provenance: Provenance, out: str) -> list[str]:
+    """The command that draws the same pixels again, as a list of arguments."""
+    words = ["goku", "generate", "--model", provenance.model, "--seed", str(provenance.seed)]
+    words += ["--steps", str(provenance.steps), "--guidance", repr(provenance.guidance)]
+    words += ["--size", f"{provenance.height}x{provenance.width}", "--upscale", str(provenance.upscale)]
+    if provenance.frames > 1:
+        words += ["--frames", str(provenance.frames)]
+    if provenance.fps is not None:
+        words += ["--fps", repr(provenance.fps)]
+    if provenance.negative is not None:
+        words += ["--negative", provenance.negative]
+    if provenance.first_frame is not None:
+        words += ["--image", provenance.first_frame_name or "FIRST.png"]
+    if provenance.image_guidance is not None:
+        words += ["--image-guidance", repr(provenance.image_guidance)]
+    return [*words, "--out", out, "--", provenance.prompt]
+
+
 def write_picture(path: Path, rgb: np.ndarray, provenance: Provenance, signer: Signer | None = None) -> None:
     """uint8 (H, W, 3) to PNG or JPEG with its provenance, signed where there is a signer. Whole or not at all."""
     from PIL import Image

@@ -152,6 +152,19 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> tuple[Path, 
             f"No model has been promoted in {workspace} yet. "
             "`make demo` or `goku run` trains, evaluates and promotes one."
         )
+    digest = named(entries, name, alias)
+    folder = bundle.location(workspace, digest)
+    if not folder.is_dir():
+        raise GokuError(
+            f"{folder} is missing although the ledger knows it. Restore it from a copy, or run `goku promote` where "
+            "models/ still holds its weights."
+        )
+    bundle.verify(folder, digest)
+    return folder, digest
+
+
+def named(entries: list[Entry], name: str, alias: str = "champion") -> str:
+    """The digest that a name stands for in a ledger; names as for `resolve`. Raises GokuError where there is no such bundle."""
     digest = ledger.roles(entries, alias).get(name)
     if digest is None and name.isdigit() and len(name) < 12:
         digest = _known(entries, int(name)).bundle
@@ -163,14 +176,7 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> tuple[Path, 
             f"No model {name!r}. Known: {alias}, previous, challenger (where there is one), versions {known}, or a "
             "bundle's folder."
         )
-    folder = bundle.location(workspace, digest)
-    if not folder.is_dir():
-        raise GokuError(
-            f"{folder} is missing although the ledger knows it. Restore it from a copy, or run `goku promote` where "
-            "models/ still holds its weights."
-        )
-    bundle.verify(folder, digest)
-    return folder, digest
+    return digest
 
 
 def _known(entries: list[Entry], version: int) -> Entry:

@@ -5,7 +5,7 @@ The paper is silent on sampler, steps and guidance: all values are our choices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -73,12 +73,20 @@ class SamplingSettings:
 PRESETS: dict[str, dict[str, Any]] = {"few-step": {"steps": 4, "solver": "midpoint", "shift": 2.0}}
 
 
-def sample(plain: Velocity, pushed: Velocity, noise: Tensor, tokens: int, settings: SamplingSettings) -> Tensor:
+def sample(
+    plain: Velocity,
+    pushed: Velocity,
+    noise: Tensor,
+    tokens: int,
+    settings: SamplingSettings,
+    on_step: Callable[[float], None] | None = None,
+) -> Tensor:
     """x at t=1 from `noise` (S, ...) at t=0.
 
     plain   velocity without guidance, taken outside of the guidance interval
     pushed  velocity with guidance, taken inside of it
     tokens  of each sample, for the shift
+    on_step  called with the share of the way that is done (0 to 1): of the steps, or under the adaptive solver of the time
 
     Under the adaptive solver all samples of `noise` share their steps. Raises ValueError where the solver gives up.
     """
@@ -88,12 +96,25 @@ def sample(plain: Velocity, pushed: Velocity, noise: Tensor, tokens: int, settin
         def velocity(x: Tensor, time: Tensor) -> Tensor:
             return (pushed if acts(time.item(), settings.guidance_interval) else plain)(x, time)
 
-        return integrate(velocity, noise, time_grid(settings.steps, shift), settings.solver)
+        told = None if on_step is None else lambda done: on_step(done / settings.steps)
+        return integrate(velocity, noise, time_grid(settings.steps, shift), settings.solver, told)
     low, high = settings.guidance_interval
     x, left = noise, settings.max_evaluations
     # The velocity jumps where guidance sets in or ends: each smooth piece is integrated by itself.
     for start, end, part in ((0.0, low, plain), (low, high, pushed), (high, 1.0, plain)):
         if end > start:
-            solved = integrate_adaptive(part, x, start, end, settings.tolerance, left)
+            solved = integrate_adaptive(_telling(part, on_step), x, start, end, settings.tolerance, left)
             x, left = solved.x, left - solved.evaluations
     return x
+
+
+def _telling(velocity: Velocity, on_step: Callable[[float], None] | None) -> Velocity:
+    """The same velocity; the time of each evaluation is told."""
+    if on_step is None:
+        return velocity
+
+    def told(x: Tensor, time: Tensor) -> Tensor:
+        on_step(time.item())
+        return velocity(x, time)
+
+    return told
