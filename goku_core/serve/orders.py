@@ -26,7 +26,8 @@ class Order(BaseModel):
 
     height, width  px, both or none
     guidance       classifier-free guidance; 1 is none. image_guidance: by the first picture (i2v only)
-    model          champion, previous, challenger, a version ("3") or at least 12 digits of a bundle's digest
+    model          champion, previous, challenger, a version ("3") or at least 12 digits of a bundle's digest; None: the
+                   one that the service was started with
     first_frame    i2v only: the id of an upload, or the bytes of a PNG, JPEG or WebP file in base64
     deadline_s     seconds from now after which the result is of no use: the order then fails instead of waiting on
     """
@@ -43,7 +44,7 @@ class Order(BaseModel):
     guidance: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] | None = None
     image_guidance: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] | None = None
     negative: Prompt | None = None
-    model: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")] = "champion"
+    model: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     first_frame: Annotated[str, Field(min_length=1)] | None = None
     deadline_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
 
@@ -64,10 +65,15 @@ class Order(BaseModel):
         return self
 
 
+# cancelled: by the client; deadline: not done in time; shutdown: the service stopped; worker-died: its process ended in the
+# middle; out-of-memory; model: the bundle cannot be loaded; refused: the model cannot draw that; internal: a fault of ours
+FaultCode = Literal["cancelled", "deadline", "shutdown", "worker-died", "out-of-memory", "model", "refused", "internal"]
+
+
 class Fault(BaseModel):
     """Why an order failed or was cancelled. code is stable, for programs; message is for people."""
 
-    code: Literal["cancelled", "deadline", "shutdown", "worker-died", "out-of-memory", "model", "refused", "internal"]
+    code: FaultCode
     message: str
 
 

@@ -62,7 +62,7 @@ def require_guarded(host: str) -> None:
 
     Whoever may call Prefect's API may run code on the workers, so that an open server is an open machine.
     """
-    if _is_loopback(host) or ":" in os.environ.get(AUTH, ""):
+    if is_loopback(host) or ":" in os.environ.get(AUTH, ""):
         return
     raise GokuError(
         f"--host {host}: others could reach this address, and Prefect's server asks nobody who he is: whoever reaches "
@@ -71,7 +71,7 @@ def require_guarded(host: str) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -1,0 +1,178 @@
+"""In front of every path: who may ask, from where, and how much. Nothing behind it can be reached around it.
+
+The holes of servers of this kind were mostly paths that a check beside the routes had forgotten. So it stands before all of them
+(the page, its websockets and its documents too), and the one path that it lets through is compared as a whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from goku_core.pipeline.errors import GokuError
+
+TOKEN = "GOKU_SERVE_TOKEN"
+OPEN_PATH = "/healthz"
+LEAST_TOKEN = 16  # characters: fewer can be guessed
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+)
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token, from a file or from the environment; None where neither is given. Raises GokuError for a poor one."""
+    if file is not None:
+        try:
+            token, source = file.read_text(encoding="utf-8").strip(), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise GokuError(f"--token-file {file}: cannot be read ({error}).") from error
+    else:
+        token, source = os.environ.get(TOKEN, "").strip(), TOKEN
+        if not token:
+            return None
+    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable():
+        raise GokuError(
+            f"{source}: a token has at least {LEAST_TOKEN} plain characters. Make one: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return token
+
+
+def require_guarded(host: str, token: str | None, port: int) -> None:
+    """Raises `GokuError` for an address that others can reach while no token is set."""
+    from goku_core.services.servers import is_loopback
+
+    if token is None and not is_loopback(host):
+        raise GokuError(
+            f"--host {host}: others could reach this address, and without a token whoever reaches it may draw, read what "
+            f"others drew, and fill the disk. Set {TOKEN} or give --token-file, or leave --host away and reach the service "
+            f"through a tunnel: ssh -L {port}:127.0.0.1:{port} HOST."
+        )
+
+
+class _TooLarge(Exception):
+    """The body has more bytes than are taken."""
+
+
+class Guard:
+    """ASGI middleware.
+
+    token  what a client must show, as a bearer token or as the password of basic authentication (any user name); None: nothing
+    hosts  names, beside this machine's own, under which the service may be called. Without a token a foreign name is refused:
+           it would be a page elsewhere that had its own name lead here
+    most   bytes of a body
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, hosts: Collection[str], most: int) -> None:
+        self.app, self.most = app, most
+        self._token = None if token is None else token.encode()
+        self._hosts = {name.lower() for name in (*LOOPBACK_NAMES, *hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+        elif refusal := self._refusal(headers):
+            await _refuse(scope, send, *refusal)
+        else:
+            await self._pass(scope, receive, send, headers)
+
+    def _refusal(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._token is None and _name(host) not in self._hosts:
+            return 403, "host", "This service is not known under that name (--allowed-host)."
+        if self._token is not None and not self._knows(headers.get("authorization", "")):
+            return 401, "token", "Send the service's token: Authorization: Bearer TOKEN, or as the password of a login."
+        if origin is not None:
+            netloc = urlsplit(origin).netloc
+            if netloc.lower() != host.lower() and (not netloc or _name(netloc) not in self._hosts - {*LOOPBACK_NAMES}):
+                return 403, "origin", "Pages of other sites may not call this service."
+        return None
+
+    def _knows(self, authorization: str) -> bool:
+        scheme, _, given = authorization.partition(" ")
+        shown = given.strip().encode("latin-1")
+        if scheme.lower() == "basic":
+            try:
+                shown = base64.b64decode(shown, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(shown, self._token or b"")
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self.most:
+            await _refuse(scope, send, *self._too_large())
+            return
+        taken, answered = 0, False
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.most:
+                raise _TooLarge
+            return message
+
+        async def marked(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                message = message | {"headers": [*message.get("headers", ()), *_missing(message.get("headers", ()))]}
+            await send(message)
+
+        try:
+            await self.app(scope, counted if scope["type"] == "http" else receive, marked)
+        except _TooLarge:
+            if not answered:
+                await _refuse(scope, send, *self._too_large())
+
+    def _too_large(self) -> tuple[int, str, str]:
+        return 413, "body", f"The request has more than {self.most} bytes."
+
+
+def _missing(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    there = {name.lower() for name, _ in headers}
+    return [header for header in HEADERS if header[0] not in there]
+
+
+def _name(host: str) -> str:
+    """The name in a Host header or an origin, without its port; an IPv6 address without its brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+
+
+async def _refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": code})
+        return
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    headers: list[tuple[bytes, Any]] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # what is left of a body that is not read would be taken for the next request
+        *HEADERS,
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="goku", charset="UTF-8"'))
+        headers.append((b"www-authenticate", b'Bearer realm="goku"'))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
