@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": ("goku_core.cli_doctor", "doctor"),
     "drill": ("goku_core.cli_drill", "drill"),
     "generate": ("goku_core.cli_generate", "generate"),
+    "serve": ("goku_core.cli_serve", "serve"),
     "inspect": ("goku_core.cli_inspect", "inspect"),
     "evaluate": ("goku_core.cli_evaluate", "evaluate"),
     "promote": ("goku_core.cli_promote", "promote"),

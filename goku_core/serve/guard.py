@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goku_core.pipeline.errors import GokuError
@@ -60,10 +61,6 @@ def require_guarded(host: str, token: str | None, port: int) -> None:
             f"others drew, and fill the disk. Set {TOKEN} or give --token-file, or leave --host away and reach the service "
             f"through a tunnel: ssh -L {port}:127.0.0.1:{port} HOST."
         )
-
-
-class _TooLarge(Exception):
-    """The body has more bytes than are taken."""
 
 
 class Guard:
@@ -121,28 +118,22 @@ class Guard:
         if not length.isdigit() or int(length) > self.most:
             await _refuse(scope, send, *self._too_large())
             return
-        taken, answered = 0, False
+        taken = 0
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.most:
-                raise _TooLarge
+                raise HTTPException(413, self._too_large()[2])  # which every framework passes on
             return message
 
         async def marked(message: Message) -> None:
-            nonlocal answered
             if message["type"] == "http.response.start":
-                answered = True
                 message = message | {"headers": [*message.get("headers", ()), *_missing(message.get("headers", ()))]}
             await send(message)
 
-        try:
-            await self.app(scope, counted if scope["type"] == "http" else receive, marked)
-        except _TooLarge:
-            if not answered:
-                await _refuse(scope, send, *self._too_large())
+        await self.app(scope, counted if scope["type"] == "http" else receive, marked)
 
     def _too_large(self) -> tuple[int, str, str]:
         return 413, "body", f"The request has more than {self.most} bytes."
