@@ -30,6 +30,7 @@ TIMED = {
 SCORED = {"pilot", "shots", "packing"}  # their ratios are of distances, of F1 and of modelled cost, not of seconds
 SERVING = {"orchestration", "up"}  # tests/services/test_service_benches.py
 CURATION = {"curate"}  # tests/curate/test_curate_bench.py
+SERVICES = {"serve"}  # tests/serve/test_serve_bench.py
 NAMES = sorted(listed(ROOT / "benchmarks"))
 
 
@@ -58,7 +59,7 @@ def recomputed_ratio(rows: list[dict], ratio: dict) -> list[float]:
 
 
 def test_every_benchmark_is_tested_here():
-    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, *SERVING, "fuzz", "prescreen", "dedup"}
+    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, *SERVING, *SERVICES, "fuzz", "prescreen", "dedup"}
 
 
 # Its kernels are meant for a GPU: a quarter of a minute on a processor, at any size.

@@ -92,7 +92,7 @@ class Uploads:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "MPO", "WEBP")) as picture:
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
                 kind, pixels = picture.format, picture.width * picture.height
             with Image.open(io.BytesIO(content)) as picture:  # as it will be opened: not as another kind
                 same = picture.format == kind

@@ -1,0 +1,50 @@
+"""Our own OpenAPI description, taken at its word: schemathesis sends what it allows and what it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import schemathesis
+from drawing_workspace import drawing_workspace
+from hypothesis import HealthCheck, settings
+
+from goku_core.serve.app import make_app
+from goku_core.serve.desk import Desk
+from goku_core.serve.limits import Limits
+
+pytestmark = pytest.mark.platform
+# Small enough that what is allowed is drawn at once, so that tickets in every state come by.
+LIMITS = Limits(
+    queue=8, per_client=9, side=64, frames=9, steps=4, tokens=64, prompt=200, upload_bytes=10_000, deadline_s=20
+)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("contract")
+    drawing_workspace(root)
+    desk = Desk(root, LIMITS, "cpu")
+    desk.open()
+    yield schemathesis.openapi.from_asgi("/openapi.json", make_app(desk, page=False, hosts=["testserver"]))
+    desk.close(5.0)
+
+
+schema = schemathesis.pytest.from_fixture("described")
+
+
+@schema.parametrize()
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_answers_are_as_described(case: schemathesis.Case) -> None:
+    """No status, type or shape that is not declared, no fault of the server; what must not be taken is not."""
+    case.query = {key: value for key, value in (case.query or {}).items() if key != "wait"}
+    case.call_and_validate(headers={"Host": "localhost"})
+
+
+def test_the_form_that_programs_are_made_from(tmp_path: Path) -> None:
+    """Bounds of an order are in the description, so that a client can check before it asks."""
+    order = make_app(Desk(tmp_path), page=False).openapi()["components"]["schemas"]["Order"]
+    assert order["additionalProperties"] is False and order["required"] == ["prompt"]
+    assert order["properties"]["task"]["enum"] == ["t2i", "t2v", "i2v"]
+    assert json.dumps(order["properties"]["height"]).count('"multipleOf": 16') == 1
