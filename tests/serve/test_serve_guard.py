@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from goku_core.pipeline.errors import GokuError
 from goku_core.serve.app import make_app
@@ -24,7 +24,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     app = make_app(Desk(tmp_path_factory.mktemp("guarded"), Limits(upload_bytes=1000)), page=False, token=TOKEN)
 
     @app.websocket("/queue/join")
-    async def talk(socket) -> None:
+    async def talk(socket: WebSocket) -> None:
         await socket.accept()
         await socket.close()
 
@@ -46,7 +46,7 @@ def paths(client: TestClient) -> list[tuple[str, str]]:
 
 def test_every_path_asks_for_the_token(guarded: TestClient) -> None:
     more = ["/", "/docs", "/openapi.json", "/gradio_api/info", "/assets/x.js", "/nothing", "/v1", "//healthz"]
-    more += ["/healthz/", "/healthz/x", "/x/healthz", "/HEALTHZ", "/healthz%2f", "/readyz", "/v1/../healthz"]
+    more += ["/healthz/", "/healthz/x", "/x/healthz", "/HEALTHZ", "/healthz%2f", "/readyz", "/v1/..%2fhealthz"]
     wrong = [{}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": f"Bearer {TOKEN}x"}]
     wrong += [{"Authorization": TOKEN}, {"Authorization": "Basic !!"}, {"Authorization": f"Digest {TOKEN}"}]
     wrong += [{"Authorization": "Basic " + base64.b64encode(f"{TOKEN}:x".encode()).decode()}]
