@@ -17,7 +17,7 @@ def serve(
         str, typer.Option(help="Draws orders that name none: champion, challenger, previous, a version, a digest")
     ] = "champion",
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N")] = "auto",
-    queue: Annotated[int, typer.Option(min=0, help="Orders that wait; one more is refused (429)")] = 64,
+    queue: Annotated[int, typer.Option(min=1, help="Orders that wait; one more is refused (429)")] = 64,
     per_client: Annotated[int, typer.Option(min=1, help="Orders of one client that wait or run")] = 16,
     max_side: Annotated[int, typer.Option(min=16, help="Largest picture side, px")] = 1280,
     max_frames: Annotated[int, typer.Option(min=1, help="Longest clip")] = 129,

@@ -45,6 +45,7 @@ class Child:
         self, workspace: Path, device: str, loaded: int, memory_mb: int | None, watch: Callable[[], None]
     ) -> None:
         self._memory_mb, self._watch, self._rest = memory_mb, watch, b""
+        self._looked = 0.0
         self.digests: list[str] = []
         environment = {name: value for name, value in os.environ.items() if name != TOKEN}
         # The child can import whatever this process can, also from a path that only this process was given.
@@ -127,16 +128,22 @@ class Child:
                 if not part:
                     raise self._died()
                 self._rest += part
-                continue
-            self._watch()
-            held = resident_bytes(self._process.pid) / 2**20
-            if self._memory_mb is not None and held > self._memory_mb:
-                self.close()
-                raise ChildFailed(
-                    "out-of-memory", f"The worker grew beyond {self._memory_mb} MB and was ended.", lives=False
-                )
+            self._look()
         line, _, self._rest = self._rest.partition(b"\n")
         return json.loads(line)
+
+    def _look(self) -> None:
+        """Ten times a second, however much the child says."""
+        now = time.monotonic()
+        if now < self._looked + WATCH_SECONDS:
+            return
+        self._looked = now
+        self._watch()
+        if self._memory_mb is not None and resident_bytes(self._process.pid) > self._memory_mb * 2**20:
+            self.close()
+            raise ChildFailed(
+                "out-of-memory", f"The worker grew beyond {self._memory_mb} MB and was ended.", lives=False
+            )
 
     def _died(self) -> ChildFailed:
         code = self._process.wait()

@@ -184,7 +184,10 @@ class Desk:
 
     def file(self, id: str) -> Path:
         """The finished PNG or MP4. Raises `Refused`: 404 unknown, 409 not done (yet)."""
-        return self.archive.drawing(self._done(id))
+        path = self.archive.drawing(self._done(id))
+        if not path.is_file():  # somebody else's doing
+            raise Refused(404, "unknown-order", "The file of this order is gone. Order it again: it will be the same.")
+        return path
 
     def provenance(self, id: str) -> dict[str, Any]:
         """JSON-able, as of the moment of drawing: `order` and `ticket`, `provenance` as in the file, `bundle` (digest, files,

@@ -14,6 +14,7 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.serve.archive import Job, log
 from goku_core.serve.child import Child, ChildFailed, Stopped
 from goku_core.serve.orders import Result
+from goku_core.serve.shelf import evidence
 
 if TYPE_CHECKING:
     from goku_core.serve.desk import Desk
@@ -178,13 +179,12 @@ class Dispatcher:
         exact = {"model": job.digest, "height": made.height, "width": made.width, "steps": made.steps}
         exact |= {"guidance": made.guidance, "frames": made.frames}
         exact |= {"image_guidance": made.image_guidance} if made.image_guidance is not None else {}
-        entries = desk.shelf.entries()
         command = shlex.join(again_arguments(made, name))
         return {
             "order": order,
             "provenance": provenance,
             "bundle": {"digest": job.digest, "version": job.version, **manifest},
-            "ledger": next((e.model_dump(mode="json") for e in reversed(entries) if e.bundle == job.digest), None),
+            "ledger": evidence(desk.shelf.entries(), job.digest).model_dump(mode="json"),
             "software": self._software,
             "again": {"command": command, "order": order | exact},
         }

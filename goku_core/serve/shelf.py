@@ -108,7 +108,7 @@ class Shelf:
             found = self.bundle(digest)
         except GokuError as error:
             raise Refused(404, "unknown-model", str(error)) from error
-        entry = _entry(self.entries(), digest)
+        entry = evidence(self.entries(), digest)
         kind = found.kinds.get(order.task)
         if kind is None:
             there = ", ".join(sorted(found.kinds)) or "none"
@@ -134,7 +134,7 @@ class Shelf:
                 found = self.bundle(digest)
             except GokuError:
                 continue  # it cannot be served: refused for lack of evidence, or removed
-            entry = _entry(entries, digest)
+            entry = evidence(entries, digest)
             card = ModelCard(
                 version=entry.version,
                 digest=digest,
@@ -189,7 +189,7 @@ class Shelf:
             raise Refused(422, "deadline_s", f"deadline_s: this service waits {limits.deadline_s:g} s at most.")
 
 
-def _entry(entries: list[Entry], digest: str) -> Entry:
+def evidence(entries: list[Entry], digest: str) -> Entry:
     """The newest entry about a bundle that was no return to it: it has the evidence and the decision."""
     about = [entry for entry in entries if entry.bundle == digest]
     return next((entry for entry in reversed(about) if entry.decision != "rolled-back"), about[-1])

@@ -124,6 +124,8 @@ class Worker:
         self.say(kind="drawing", id=message["id"], digests=self.networks.digests)
         draw(generator, [order], terms, self.signer, on_step=stepped, dated=False)
         self._go_on(message)
+        with out.open("rb") as file:
+            os.fsync(file.fileno())  # before anybody is told that it is there
         provenance = described(order, terms).as_json()
         return {"kind": "drawn", "sha256": sha256(out), "bytes": out.stat().st_size, "provenance": provenance}
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from goku_core.cli import app
 
-LONG = {"steps": 900, "height": 512, "width": 512}
+LONG = {"steps": 900, "height": 384, "width": 384}
 
 
 @pytest.fixture(scope="module")

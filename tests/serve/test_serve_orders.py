@@ -155,10 +155,14 @@ def picture(kind: str, height: int = 8, width: int = 12) -> bytes:
 
 
 def bomb(side: int) -> bytes:
-    """A small PNG that says of itself to be large."""
+    """A small PNG that unpacks to a large one."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + head
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + bytes(64)
+    body = zlib.compress(bytes(10**6))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def test_pictures_are_taken_and_named_by_their_bytes(tmp_path: Path) -> None:
@@ -183,6 +187,7 @@ def test_pictures_are_taken_and_named_by_their_bytes(tmp_path: Path) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 422, "upload"),
         (picture("PNG", 64, 64)[:2000], 422, "upload"),
         (picture("PNG", 32, 32), 413, "upload-pixels"),
+        (bomb(1000), 413, "upload-pixels"),
         (bomb(60000), 413, "upload-pixels"),
         (picture("PNG", 200, 200), 413, "upload-size"),
     ],

@@ -26,7 +26,7 @@ from goku_core.media.provenance import read_provenance
 from goku_core.promote import bundle
 
 pytestmark = pytest.mark.platform
-LONG = {"steps": 900, "height": 512, "width": 512}  # seconds, with the tiny network
+LONG = {"steps": 900, "height": 384, "width": 384}  # seconds, with the tiny network
 
 
 @pytest.fixture(scope="module")
