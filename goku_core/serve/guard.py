@@ -6,8 +6,10 @@ The holes of servers of this kind were mostly paths that a check beside the rout
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import os
@@ -25,6 +27,7 @@ TOKEN = "GOKU_SERVE_TOKEN"
 OPEN_PATH = "/healthz"
 LEAST_TOKEN = 16  # characters: fewer can be guessed
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+DRAINED, DRAIN_SECONDS = 4, 10.0  # of a refused body: so many times the most that is taken, so long
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -85,7 +88,7 @@ class Guard:
         if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
         elif refusal := self._refusal(headers):
-            await _refuse(scope, send, *refusal)
+            await self._refuse(scope, receive, send, *refusal)
         else:
             await self._pass(scope, receive, send, headers)
 
@@ -116,7 +119,7 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self.most:
-            await _refuse(scope, send, *self._too_large())
+            await self._refuse(scope, receive, send, *self._too_large())
             return
         taken = 0
 
@@ -125,6 +128,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.most:
+                await self._drain(receive, message)
                 raise HTTPException(413, self._too_large()[2])  # which every framework passes on
             return message
 
@@ -134,6 +138,20 @@ class Guard:
             await send(message)
 
         await self.app(scope, counted if scope["type"] == "http" else receive, marked)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *refusal: Any) -> None:
+        if scope["type"] == "http":
+            await self._drain(receive, {"type": "http.request", "more_body": True})
+        await _refuse(scope, send, *refusal)
+
+    async def _drain(self, receive: Receive, message: Message) -> None:
+        """Take a refused body off the line, within bounds: a client that is hung up on while it sends never sees the answer."""
+        left = DRAINED * self.most
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0 and message["type"] == "http.request" and message.get("more_body"):
+                    message = await receive()
+                    left -= len(message.get("body", b""))
 
     def _too_large(self) -> tuple[int, str, str]:
         return 413, "body", f"The request has more than {self.most} bytes."

@@ -60,7 +60,7 @@ def test_answers_are_as_described(described: schemathesis.BaseSchema, mode: Gene
         with suppress(Unsatisfiable):  # of an operation that asks for nothing, nothing can be asked wrongly
             check()
     assert asked["POST /v1/generations"] > 10
-    assert len(asked) == (12 if mode is GenerationMode.POSITIVE else len(asked)) >= 2
+    assert len(asked) >= (12 if mode is GenerationMode.POSITIVE else 2)
 
 
 def test_the_form_that_programs_are_made_from(tmp_path: Path) -> None:
