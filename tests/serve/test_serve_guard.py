@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drawing_workspace import drawing_workspace
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -70,6 +73,34 @@ def test_a_websocket_is_not_opened_without_it(guarded: TestClient) -> None:
         pass
     with guarded.websocket_connect("/queue/join", headers=RIGHT):
         pass
+
+
+def addresses(app: object, before: str = "") -> Iterator[str]:
+    """Of an application and of those mounted in it, also behind a wrapper."""
+    for route in getattr(app, "routes", ()):
+        path = f"{before}{getattr(route, 'path', '')}"
+        inner = getattr(route, "app", None)
+        while inner is not None and not hasattr(inner, "routes"):
+            inner = getattr(inner, "app", None) or getattr(inner, "_app", None)
+        yield path
+        yield from addresses(inner, path) if inner is not None else ()
+
+
+@pytest.mark.platform
+def test_the_page_asks_for_it_too(tmp_path: Path) -> None:
+    """Every address that Gradio brings, whether the page uses it or not."""
+    pytest.importorskip("gradio")
+    pytest.importorskip("goku_core.serve.page")
+    drawing_workspace(tmp_path)
+    app = make_app(Desk(tmp_path), token=TOKEN)
+    found = {re.sub(r"\{[^}]*\}", "x", path) or "/" for path in addresses(app)}
+    assert len(found) > 40 and any("gradio_api" in path for path in found), found
+    with TestClient(app) as client:
+        for path in sorted(found - {"/healthz"}):
+            for verb in ("GET", "POST", "DELETE"):
+                assert client.request(verb, path).status_code == 401, (verb, path)
+        page = client.get("/", headers=RIGHT)
+        assert page.status_code == 200 and "gradio" in page.text.lower()
 
 
 def test_with_the_token_all_is_open(guarded: TestClient) -> None:
