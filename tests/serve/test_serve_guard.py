@@ -76,10 +76,10 @@ def test_a_websocket_is_not_opened_without_it(guarded: TestClient) -> None:
 
 
 def addresses(app: object, before: str = "") -> Iterator[str]:
-    """Of an application and of those mounted in it, also behind a wrapper."""
+    """Of an application, of the routers in it and of applications mounted in it, also behind a wrapper."""
     for route in getattr(app, "routes", ()):
         path = f"{before}{getattr(route, 'path', '')}"
-        inner = getattr(route, "app", None)
+        inner = getattr(route, "original_router", None) or getattr(route, "app", None)
         while inner is not None and not hasattr(inner, "routes"):
             inner = getattr(inner, "app", None) or getattr(inner, "_app", None)
         yield path
