@@ -245,7 +245,7 @@ class Desk:
 
     def progressed(self, job: Job, share: float) -> None:
         with self._changed:
-            job.progress = share
+            job.progress = max(job.progress, share)  # the adaptive solver goes back where a step was too long
             self._tell(job)
 
     def finished(self, job: Job, result: Result, provenance: dict[str, Any]) -> None:

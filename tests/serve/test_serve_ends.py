@@ -6,12 +6,15 @@ import signal
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 from drawing_workspace import drawing_workspace
 from serving_workspace import Service
+from signing_keys import make_keys
 from typer.testing import CliRunner
 
 from goku_core.cli import app
+from goku_core.media.credentials import read_credentials
 
 LONG = {"steps": 900, "height": 384, "width": 384}
 
@@ -32,12 +35,15 @@ def refused(root: Path, *options: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.platform
 def test_sigterm_answers_everybody_and_a_restart_remembers(root: Path) -> None:
-    with Service(root, "--max-steps", "1000", "--grace", "60") as service:
+    with Service(root, "--max-steps", "1000", "--grace", "60", "--per-client", "4") as service:
         done = service.drawn(seed=1, steps=2)
         content = service.content(done["id"])
         running = service.taken(steps=900, height=256, width=256)
         waiting = [service.taken(seed=seed) for seed in range(3)]
         service.running(running["id"])
+        for name in ({}, {"X-Forwarded-For": "192.0.2.7"}):  # which nobody was told to believe
+            fifth = service.client.post("/v1/generations", json={"prompt": "x"}, headers=name)
+            assert (fifth.status_code, fifth.json()["error"]["code"]) == (429, "per-client")
         service.process.send_signal(signal.SIGTERM)
         told = [service.ticket(one["id"], wait=60) for one in waiting]
         assert [one["state"] for one in told] == ["cancelled"] * 3
@@ -55,9 +61,13 @@ def test_sigterm_answers_everybody_and_a_restart_remembers(root: Path) -> None:
 
 @pytest.mark.platform
 def test_what_does_not_end_within_the_grace_is_told_so(root: Path) -> None:
-    with Service(root, "--max-steps", "1000", "--grace", "0.2") as service:
+    options = ("--max-steps", "1000", "--grace", "0.2", "--per-client", "1", "--proxy", "127.0.0.1")
+    with Service(root, *options) as service:
         running = service.taken(**LONG)
         service.running(running["id"])
+        assert service.order().json()["error"]["code"] == "per-client"
+        behind = service.client.post("/v1/generations", json={"prompt": "x"}, headers={"X-Forwarded-For": "192.0.2.7"})
+        assert behind.status_code == 202, "somebody else behind the proxy"
         assert service.end() == 0
     with Service(root, ready=False) as service:
         ticket = service.ticket(running["id"])
@@ -91,6 +101,22 @@ def test_one_service_in_a_workspace_and_a_second_signal(root: Path, monkeypatch:
         port = service.url.rpartition(":")[2]
         assert "cannot listen there" in refused(root, "--port", port, monkeypatch=monkeypatch)
         assert service.end(signal.SIGINT) == 0
+
+
+@pytest.mark.platform
+def test_files_are_signed_and_others_need_the_token(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("c2pa")
+    keys = make_keys(tmp_path / "keys")
+    with Service(root, GOKU_SERVE_TOKEN="correct-horse-battery", **keys.environment()) as service:
+        ticket = service.drawn(steps=1)
+        file = tmp_path / "a.png"
+        file.write_bytes(service.content(ticket["id"]))
+        found = read_credentials(file, keys.root)
+        assert found.state == "trusted" and found.provenance is not None and found.provenance.model == ticket["digest"]
+        for path in (f"/v1/generations/{ticket['id']}/file", "/v1/models", "/docs", "/"):
+            assert httpx.get(service.url + path, trust_env=False).status_code == 401
+        environment = Path(f"/proc/{service.worker()}/environ").read_bytes()
+        assert b"correct-horse" not in environment, "the worker, which reads models, does not know the token"
 
 
 @pytest.mark.platform

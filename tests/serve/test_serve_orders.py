@@ -17,12 +17,14 @@ from PIL import Image
 from pydantic import ValidationError
 from serving_workspace import enter, second_bundle
 
+from goku_core.generate import Generator
 from goku_core.pipeline.errors import GokuError
 from goku_core.promote import bundle
 from goku_core.serve.limits import Limits
 from goku_core.serve.orders import Order, Refused
 from goku_core.serve.shelf import Shelf
 from goku_core.serve.uploads import Uploads
+from goku_core.serve.worker import Networks
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,22 @@ def test_changed_settings_and_a_broken_ledger_are_noticed(place: tuple[Path, str
         shelf.settle(Order(prompt="x"), "champion")
     assert (refused.value.status, refused.value.code) == (503, "ledger")
     assert str(tmp_path) not in str(refused.value), "where it lies is nobody's business"
+
+
+def test_networks_in_memory_are_few_and_share_what_is_the_same(place: tuple[Path, str, str]) -> None:
+    root, first, second = place
+    networks = Networks("cpu", 2)
+    image, clip, moving = (networks.get(bundle.location(root, first), first, task) for task in ("t2i", "t2v", "i2v"))
+    assert clip is image, "two tasks of one network"
+    assert moving.vae is image.vae and moving.encoder is image.encoder and moving.model is not image.model
+    given = np.full((1, 32, 32, 3), 200, np.uint8)
+    alone = Generator.from_bundle(bundle.location(root, first), "i2v", "cpu")
+    assert np.array_equal(moving.clips(["x"], [1], first_frames=given), alone.clips(["x"], [1], first_frames=given))
+    other = networks.get(bundle.location(root, second), second, "t2i")
+    assert other.vae is not image.vae and networks.digests == sorted({first, second})
+    assert networks.get(bundle.location(root, first), first, "i2v") is moving
+    assert networks.get(bundle.location(root, first), first, "t2i") is not image, "it had to make room"
+    assert networks.digests == [first], "and so had the other bundle's, which was used longest ago"
 
 
 def picture(kind: str, height: int = 8, width: int = 12) -> bytes:

@@ -35,6 +35,22 @@ def test_guidance_acts_in_its_interval_alone() -> None:
     assert plain.times == pytest.approx([0.0, 0.1, 0.6, 0.7, 0.8, 0.9])
 
 
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_every_step_is_told_as_a_share_of_the_way(solver: str) -> None:
+    told: list[float] = []
+    settings = SamplingSettings(steps=4, solver=solver)
+    reached = sample(None, mixture_velocity, NOISE, 28, settings, told.append)
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    assert torch.equal(reached, sample(None, mixture_velocity, NOISE, 28, settings)), "being told changes nothing"
+
+
+def test_under_the_adaptive_solver_the_time_is_told() -> None:
+    told: list[float] = []
+    settings = SamplingSettings(solver="adaptive", guidance_interval=(0.25, 0.75))
+    sample(Counted(mixture_velocity), mixture_velocity, NOISE, 28, settings, told.append)
+    assert (told[0], max(told)) == (0.0, 1.0) and len(told) > 6
+
+
 def test_the_adaptive_solver_integrates_each_piece_by_itself() -> None:
     """A velocity of 1 inside of the interval and 0 outside carries every x by the interval's length, without refusals."""
     plain, pushed = Counted(lambda x, t: torch.zeros_like(x)), Counted(lambda x, t: torch.ones_like(x))
