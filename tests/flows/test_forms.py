@@ -41,7 +41,7 @@ def test_forms_ask_what_the_flow_takes(declared: dict, tmp_path: Path) -> None:
     asked = form(flow, facts)["properties"]
     assert set(asked) == set(flow.fn.__annotations__) - {"return", "workspace"}
     for name, field in asked.items():
-        assert field["description"] and field["type"] in ("array", "boolean", "string", "integer"), name
+        assert field["description"] and field["type"] in ("array", "boolean", "string", "integer", "object"), name
         assert field.get("default", "") is not None, "a form cannot give null back"
 
 
