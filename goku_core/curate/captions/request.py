@@ -22,7 +22,7 @@ class Captioner(BaseModel):
         extra="forbid",
         json_schema_extra=Rules(
             Rule({"kind": {"enum": ["server", "transformers"]}}, {"model": {"minLength": 1}}),
-            Rule({"kind": {"const": "server"}}, {"url": {"pattern": "^[hH][tT][tT][pP][sS]?://"}}),
+            Rule({"kind": {"const": "server"}}, {"url": {"pattern": "[hH][tT][tT][pP][sS]?://"}}),
             Rule({"kind": {"const": "transformers"}}, {"send": {"const": "pictures"}}),
         ),
     )
