@@ -43,7 +43,7 @@ def differing(changes: Changes, place: Path) -> dict[str, Any]:
     if deployment := _deployment():
         with get_client(sync_client=True) as client:
             fields = client.read_deployment(deployment).parameter_openapi_schema["properties"]
-        library.refuse_stale(changes, forms.shown(fields["changes"]), params)
+        library.refuse_stale(changes, forms.shown(fields.get("changes", {})), params)
     return library.difference(params, library.changed(params, changes))
 
 

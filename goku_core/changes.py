@@ -20,7 +20,7 @@ from goku_core.pipeline.rules import says_where
 if TYPE_CHECKING:
     from goku_core.config import Params
 
-FIXED = ("promote", "tune", "tracking")  # sections that no run changes
+FIXED = ("promote", "tune", "tracking", "plan")  # sections that no run changes
 
 
 def read_changes(file: Path) -> dict[str, Any]:
