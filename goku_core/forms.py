@@ -71,17 +71,22 @@ class _Form:
             if isinstance(held, BaseModel):
                 asked = self.section(held, f"{key}.")
             elif isinstance(held, Mapping) and held and all(isinstance(one, BaseModel) for one in held.values()):
-                asked = _object((one, self.section(entry, f"{key}.{one}.")) for one, entry in held.items())
+                asked = _object((one, self._entry(entry, f"{key}.{one}.")) for one, entry in held.items())
             elif says_where(field) or not self._wanted(key):
                 continue
             else:
                 asked = _leaf(own[name], taken[name], self._choices.get(key) if named_by(field) else None)
             if asked is not None:
                 fields[name] = {"title": name} | asked
-                about = field.description or (isinstance(held, BaseModel) and type(held).__doc__) or ""
-                fields[name] |= {"description": _described(about.partition("\n")[0], asked)} if about else {}
+                about = field.description or (_about(held) if isinstance(held, BaseModel) else "")
+                fields[name] |= {"description": _described(about, asked)} if about else {}
         self._state(value, taken, fields, prefix)
         return _object(fields.items())
+
+    def _entry(self, value: BaseModel, prefix: str) -> dict[str, Any] | None:
+        """A phase, a resolution, a tier."""
+        schema = self.section(value, prefix)
+        return schema and {"description": _about(value)} | schema
 
     def _wanted(self, key: str) -> bool:
         return any(fnmatch.fnmatchcase(key, pattern) for pattern in self._keys)
@@ -133,6 +138,10 @@ def _object(fields: Iterable[tuple[str, dict[str, Any] | None]]) -> dict[str, An
         name: {"title": name} | field | {"position": position} for position, (name, field) in enumerate(there)
     }
     return {"type": "object", "properties": properties, "additionalProperties": False} if properties else None
+
+
+def _about(section: BaseModel) -> str:
+    return (type(section).__doc__ or "").partition("\n")[0]
 
 
 def _described(text: str, field: Mapping[str, Any]) -> str:

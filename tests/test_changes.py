@@ -107,7 +107,7 @@ def test_goku_run_takes_them_and_the_record_says_so(tmp_path: Path) -> None:
     assert record.value["changes"] == {"collect.sample.images": [2, 3]}
     assert record.value["request"]["sample"]["images"] == 3
     chain = json.loads(goku("lineage", "collect", "--json").stdout)
-    assert chain["asked"][0]["changes"] == {"collect.sample.images": [2, 3]}
+    assert chain["asked"][0]["record"]["changes"] == {"collect.sample.images": [2, 3]}
     (entry, *_) = json.loads(goku("plan", "--json").stdout)
     assert entry["state"] == "run" and "collect.sample.images: 3 -> 2" in entry["why"]
 
