@@ -14,7 +14,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from flows.forms import inside
+from flows.forms import Changes, differing, inside
 from flows.goodput import show_goodput
 from flows.partitions import Watch
 from flows.pictures import show
@@ -25,11 +25,12 @@ from goku_core.pipeline.executor import find_done
 from goku_core.pipeline.process import execute_in_child
 
 
-def run_cells(names: list[str], workspace: str, strict: bool) -> list[dict[str, Any]]:
+def run_cells(names: list[str], workspace: str, strict: bool, changes: Changes = None) -> list[dict[str, Any]]:
     """Run cells (none named: the whole line) in order; the first that fails ends the flow. For use in a flow."""
     place = inside(workspace)
-    cells = line.select(line.cells(config.load_params(place / "params.yaml")), names)
-    outcomes = [run_cell(cell.name, str(place), strict) for cell in cells]
+    changes = differing(changes, place)  # what is wrong with them is said before any work starts
+    cells = line.select(line.cells(config.load_params(place / "params.yaml", changes)), names)
+    outcomes = [run_cell(cell.name, str(place), strict, changes) for cell in cells]
     rows = [
         {key: o[key] for key in ("cell", "status")}
         | {"seconds": round(o["seconds"], 1), "fingerprint": o["fingerprint"][:12]}
@@ -57,15 +58,15 @@ def may_be_repeated(task: object, run: object, state: Any) -> bool:
     retry_delay_seconds=5,
     retry_condition_fn=may_be_repeated,
 )
-def run_cell(name: str, workspace: str, strict: bool) -> dict[str, Any]:
+def run_cell(name: str, workspace: str, strict: bool, changes: Changes = None) -> dict[str, Any]:
     """One cell. Raises `GokuError` for what a user must mend, `StageFailed` where the body failed."""
     place = Path(workspace).resolve()
-    (cell,) = line.select(line.cells(config.load_params(place / "params.yaml")), [name])
+    (cell,) = line.select(line.cells(config.load_params(place / "params.yaml", changes)), [name])
     if outcome := find_done(cell, place, strict):
         facts = outcome.as_json()
     else:
         with closing(Watch(name)) as watch:
-            facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch)
+            facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch, changes)
         show(name, place)
         show_goodput(cell, place, facts["fingerprint"])
     get_run_logger().info("%s: %s (%s)", name, facts["status"], facts["fingerprint"][:12])

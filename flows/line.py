@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from flows.cells import run_cells
+from flows.forms import Changes
+from goku_core.changes import read_changes
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 
 @flow(name="line", flow_run_name="line")
-def line(cells: list[str] | None = None, strict: bool = False, workspace: str = ".") -> list[dict[str, Any]]:
+def line(
+    cells: list[str] | None = None, strict: bool = False, workspace: str = ".", changes: Changes = None
+) -> list[dict[str, Any]]:
     """Run the line of params.yaml; finished work is not repeated.
 
     Args:
         cells: stages or cells (train@joint_low); none: all.
         strict: work done by other code does not count as done.
         workspace: folder that holds params.yaml.
+        changes: other values than params.yaml has, for this run alone.
     """
-    return run_cells(cells or [], workspace, strict)
+    return run_cells(cells or [], workspace, strict, changes)
 
 
 def main() -> int:
@@ -30,9 +36,10 @@ def main() -> int:
     parser.add_argument("cells", nargs="*", help="stages or cells; none: the whole line")
     parser.add_argument("--strict", action="store_true", help="work done by other code does not count as done")
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
+    parser.add_argument("--changes", type=Path, help="JSON of other values than params.yaml has, for this run alone")
     given = parser.parse_args()
     try:
-        outcomes = line(given.cells, given.strict)
+        outcomes = line(given.cells, given.strict, changes=read_changes(given.changes) if given.changes else None)
     except GokuError as error:
         print(error, file=sys.stderr)
         return 1 if isinstance(error, StageFailed) else 2

@@ -17,7 +17,8 @@ from prefect.futures import PrefectFuture
 
 from goku_core.pipeline.errors import StageFailed
 
-MOST = 16  # task runs per map and attempt: a default run of all stages stays below 200
+MOST = 16  # task runs per map
+MOST_OF_CELL = 40  # and per cell and attempt, however many maps it has: a run of the whole line stays below 200
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
@@ -58,14 +59,14 @@ class Watch:
             return
         of = self._maps[event["map"]]
         run = of.run_of(event["partition"])
-        if event["event"] == "begun" and run not in of.ends:
+        if event["event"] == "begun" and run not in of.ends and len(self._runs) < MOST_OF_CELL:
             of.ends[run], of.seen[run] = Future(), {"rows": 0, "quarantined": 0}
             name = f"{self._cell}: {of.name} {run + 1}/{min(of.partitions, MOST)}"
             self._runs.append(partition.submit(name, of.ends[run]))
         elif event["event"] in ("kept", "finished"):
             of.finished += 1
             of.left[run] -= 1
-            if event["event"] == "finished":
+            if event["event"] == "finished" and run in of.seen:
                 of.seen[run] = {key: value + event[key] for key, value in of.seen[run].items()}
             if run in of.ends and not of.left[run]:
                 of.ends[run].set_result(of.seen[run])

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
 Strict = Annotated[bool, typer.Option("--strict", help="Work done by other code does not count as done")]
+Changes = Annotated[
+    Path | None,
+    typer.Option(help='JSON of other values for this run alone: {"train": {"phases": {"joint_low": {"steps": 40}}}}'),
+]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[STAGE]...", help="Stages or cells (train@joint_low); none: the whole line"),
@@ -36,12 +40,14 @@ def run(
         str | None,
         typer.Option(help="Where the big maps run: local, or ray (the cluster at RAY_ADDRESS); default: GOKU_ENGINE"),
     ] = None,
+    changes: Changes = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Do the work that has not been done yet; finished work is found by its fingerprint, whoever did it.
 
-    Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow · goku run curate --engine ray
+    Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow · goku run curate --engine ray ·
+    goku run train --changes more.json
     """
     if driver not in ("direct", "dvc", "prefect"):
         raise GokuError(f"--driver {driver}: must be direct, dvc or prefect.")
@@ -50,9 +56,10 @@ def run(
 
         choose_engine(engine)
     workspace = Path.cwd()
-    params, cells = chosen_line(names)
+    wanted = _read(changes)
+    params, cells = chosen_line(names, wanted)
     if not no_flow:
-        _run_flow(workspace, cells, strict, as_json)
+        _run_flow(workspace, cells, strict, as_json, changes, wanted)
         return
     from goku_core import tracking
     from goku_core.pipeline.executor import execute
@@ -68,6 +75,7 @@ def run(
                     driver_run=driver_run,
                     open_tracker=tracking.opener(params.tracking),
                     strict=strict,
+                    changes=_of_cell(cell, params) if wanted else None,
                 )
             )
     except StageFailed as error:
@@ -79,22 +87,39 @@ def run(
         typer.echo(json.dumps([o.as_json() for o in outcomes]))
 
 
-def chosen_line(names: list[str] | None) -> tuple[Params, list[Cell]]:
+def chosen_line(names: list[str] | None, changes: dict[str, Any] | None = None) -> tuple[Params, list[Cell]]:
     from goku_core import config
     from goku_core.pipeline import line
 
-    params = config.load_params()
+    params = config.load_params("params.yaml", changes)
     return params, line.select(line.cells(params), names or [])
 
 
-def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -> None:
+def _read(changes: Path | None) -> dict[str, Any] | None:
+    if changes is None:
+        return None
+    from goku_core.changes import read_changes
+
+    return read_changes(changes)
+
+
+def _of_cell(cell: Cell, params: Params) -> dict[str, Any]:
+    from goku_core import config
+    from goku_core.changes import of_cell
+
+    return of_cell(config.load_params(), params, cell.name)
+
+
+def _run_flow(
+    workspace: Path, cells: list[Cell], strict: bool, as_json: bool, file: Path | None, changes: dict[str, Any] | None
+) -> None:
     """Hand the cells to the Prefect flow, in a process of its own: the library never imports it."""
     from goku_core.pipeline.plan import plan
     from goku_core.services.records import prefect_api
 
     server = os.environ.get("PREFECT_API_URL") or prefect_api(workspace)
     if not server:
-        _, line = chosen_line(None)
+        _, line = chosen_line(None, changes)
         wanted = {cell.name for cell in cells}
         entries = [entry for entry in plan(line, workspace, strict) if entry.cell in wanted]
         if all(entry.state == "done" for entry in entries):
@@ -123,6 +148,8 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
         command.append("--strict")
     if as_json:
         command.append("--json")
+    if file:
+        command += ["--changes", str(file.resolve())]
     code = subprocess.run(command, cwd=workspace, env=environment, check=False).returncode
     if code:
         raise typer.Exit(code if code in (1, 2) else 1)

@@ -49,9 +49,17 @@ class Params(BaseModel):
     tracking: TrackingRequest = Field(default_factory=TrackingRequest)
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check a parameter file. Raises `GokuError` naming every bad key and what is allowed there."""
-    return checked(read_yaml(Path(path)), str(path))
+def load_params(path: str | Path = "params.yaml", changes: Mapping[str, Any] | None = None) -> Params:
+    """Read and check a parameter file. Raises `GokuError` naming every bad key and what is allowed there.
+
+    changes  for one run (nested, keys of params.yaml): as if the file said so, see `goku_core.changes`
+    """
+    params = checked(read_yaml(Path(path)), str(path))
+    if not changes:
+        return params
+    from goku_core.changes import changed
+
+    return changed(params, changes)
 
 
 def checked(value: Any, where: str) -> Params:

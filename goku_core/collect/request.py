@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goku_core.pipeline.rules import PLACE, Rule, Rules
+
 if TYPE_CHECKING:
     from goku_core.pipeline.fingerprint import Digests, Tree
 
@@ -19,7 +21,13 @@ LEAST_VIDEO_SECONDS = 4.0  # the paper's gate, Table 3
 class SampleCorpus(BaseModel):
     """The rendered corpus of the embedded default. Defaults fill 2 cores for less than a minute."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({}, {"shots_per_video": {"prefixItems": [{"minimum": 1}, {"minimum": 1}]}}),
+            Rule({}, {"shot_seconds": {"prefixItems": [{"minimum": 0.5, "maximum": 10}] * 2}}),
+        ),
+    )
 
     videos: int = Field(48, ge=1, le=9000, description="good videos")
     images: int = Field(1600, ge=0, le=90000, description="good images")
@@ -76,6 +84,7 @@ class Download(BaseModel):
         [],
         description="names, addresses and networks (10.1.0.0/16) that may be asked although they are private, loopback "
         "or link-local",
+        json_schema_extra=PLACE,
     )
     round: int = Field(1, ge=1, description="raise it to ask again for what failed or may have changed")
 

@@ -11,6 +11,7 @@ from goku_core.curate.checks.request import Drift
 from goku_core.curate.duplicates.request import Dedup
 from goku_core.curate.models.request import Models
 from goku_core.curate.taxonomy.request import Balance, Taxonomy
+from goku_core.pipeline.rules import Rule, Rules
 
 TierName = Literal["480p", "720p", "1080p"]
 
@@ -150,7 +151,9 @@ class Shots(BaseModel):
 class Refine(BaseModel):
     """Cuts that the shot detector missed, found by features of one frame per second (paper section 4.4)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra=Rules(Rule({"kind": {"const": "dinov2"}}, {"weights": {"minLength": 1}}))
+    )
 
     kind: Literal["embedded", "dinov2", "none"] = Field(
         default="embedded",

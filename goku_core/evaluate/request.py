@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from goku_core.pipeline.rules import PHASE
+
 
 class Clips(BaseModel):
     """Clips of one kind. Our choice: 16 prompts are 4 of each direction, enough to tell a model from chance (0.25)."""
@@ -21,12 +23,20 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image_model: str = Field("finetune_t2i", min_length=1, description="training phase that makes the pictures")
+    image_model: str = Field(
+        "finetune_t2i", min_length=1, description="training phase that makes the pictures", json_schema_extra=PHASE
+    )
     video_model: str | None = Field(
-        "finetune_t2v", min_length=1, description="training phase that makes the clips; null for none"
+        "finetune_t2v",
+        min_length=1,
+        description="training phase that makes the clips; null for none",
+        json_schema_extra=PHASE,
     )
     image_to_video_model: str | None = Field(
-        "finetune_i2v", min_length=1, description="training phase that continues a picture; null for none"
+        "finetune_i2v",
+        min_length=1,
+        description="training phase that continues a picture; null for none",
+        json_schema_extra=PHASE,
     )
     prompts_per_task: int = Field(
         20, ge=1, description="different prompts of each GenEval task, where there are so many"

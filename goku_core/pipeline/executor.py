@@ -76,12 +76,14 @@ def execute(
     driver_run: str | None = None,
     open_tracker: OpenTracker = _untracked,
     strict: bool = False,
+    changes: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Bring the outputs of `cell` into `workspace`, doing its work only if nobody has done it.
 
     driver, driver_run  who asked (and its own id for the run), for the record
     open_tracker        makes the tracker of an attempt; without it metrics are dropped
     strict              a record made by other code does not count
+    changes             what `cell` has from this run alone, for the record: key -> [in params.yaml, in this run]
     Raises `GokuError` (inputs missing) before any work and `StageFailed` when the body fails.
     """
     with Workspace(workspace) as place:
@@ -95,7 +97,7 @@ def execute(
         ):
             if done := _find(cell, place, name, strict):
                 return done
-            record = _run(cell, place, name, inputs, driver, driver_run, open_tracker)
+            record = _run(cell, place, name, inputs, driver, driver_run, open_tracker, dict(changes or {}))
             return Outcome(cell.name, "ran", name, record)
 
 
@@ -166,6 +168,7 @@ def _run(
     driver: Driver,
     driver_run: str | None,
     open_tracker: OpenTracker,
+    changes: dict[str, Any],
 ) -> Record:
     attempt = 1 + sum(a["event"] == "started" and a["fingerprint"] == name for a in read_json_lines(place.attempts))
     started = _now()
@@ -203,6 +206,7 @@ def _run(
         "seed": cell.seed,
         "request": cell.request_json(),
         "arrangement": arrangement(cell.request),
+        "changes": changes,
         "inputs": {path: {"digest": tree.digest, "bytes": tree.bytes} for path, tree in inputs.items()},
         "git": code.git(place.root),
         "code": code.modules(cell.module),

@@ -9,13 +9,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from goku_core.pipeline.errors import GokuError, StageFailed
 from goku_core.pipeline.events import DESCRIPTOR
+from goku_core.pipeline.files import write_json
+from goku_core.pipeline.fingerprint import digest_json
 from goku_core.pipeline.progress import console
 
 COMMAND = [sys.executable, "-m", "goku_core.cli"]
@@ -28,16 +30,22 @@ def execute_in_child(
     driver_run: str,
     strict: bool,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the cell named `cell`; progress goes to this process's standard error. Returns the outcome as JSON values.
 
     on_event  called in this thread with what the process tells while it works, see `pipeline.events`
+    changes   of params.yaml for this run; they lie in .goku/changes under their digest, so that it can be repeated by hand
 
     Raises `GokuError` where the input was refused and `StageFailed` where the work failed or the process was killed.
     """
     command = [*COMMAND, "run", cell, "--no-flow", "--driver", driver, "--driver-run", driver_run, "--json"]
     if strict:
         command.append("--strict")
+    if changes:
+        file = workspace / ".goku" / "changes" / f"{digest_json(changes)[:12]}.json"
+        write_json(file, changes)
+        command += ["--changes", str(file)]
     code, told = _run(command, workspace, on_event or _nothing)
     answer = json.loads(told)[-1] if told.strip() else {}
     if code == 0:

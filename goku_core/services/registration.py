@@ -25,14 +25,16 @@ def declaration(workspace: Path) -> Path:
 
 
 def basis(workspace: Path) -> dict[str, Any]:
-    """Cells and phases that a form may offer, the commit, the version of the dataset, and the declaration itself."""
-    cells = line.cells(config.load_params(workspace / "params.yaml"))
+    """Cells, phases and parameters that a form may offer, the commit, the version of the dataset, and the declaration itself."""
+    params = config.load_params(workspace / "params.yaml")
+    cells = line.cells(params)
     with Workspace(workspace) as place:
         dataset = place.digests.tree(place.root / DATASET)
     commit = code.git(workspace) or code.git(code.PACKAGE_ROOT)
     return {
         "cells": list(dict.fromkeys(name for cell in cells for name in (cell.stage, cell.name))),
         "phases": [cell.name.partition("@")[2] for cell in cells if "@" in cell.name],
+        "params": params.model_dump(mode="json"),
         "commit": commit["commit"][:DIGITS] if commit else None,
         "dataset": dataset.digest[:DIGITS] if dataset else None,
         "declaration": hashlib.sha256(declaration(workspace).read_bytes()).hexdigest(),

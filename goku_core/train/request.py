@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goku_core.pipeline.identity import HOW
+from goku_core.pipeline.rules import PHASE, RESOLUTION, Rule, Rules
 from goku_core.train.checkpoint import Checkpointing
 from goku_core.train.data_request import Cost, Data
 from goku_core.train.health.request import FaultSettings, WatchSettings
@@ -14,12 +15,19 @@ from goku_core.train.held_out import Validation
 from goku_core.train.parallel.request import Parallel
 
 FROM_SCRATCH = "vae"
+NUMBERS = ("depth", "width", "heads", "ffn")  # of a custom network
 
 
 class Transport(BaseModel):
     """How training times are drawn (our choices: the paper is silent)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({"law": {"const": "logit-normal"}}, {"scale": {"exclusiveMinimum": 0}}),
+            Rule({"law": {"const": "mode"}}, {"scale": {"minimum": -1, "maximum": 1.75}}),
+        ),
+    )
 
     law: Literal["uniform", "logit-normal", "mode"] = Field("logit-normal", description="law of the training time t")
     location: float = Field(
@@ -47,7 +55,19 @@ class Transport(BaseModel):
 class Sampling(BaseModel):
     """How previews and evaluations sample from the phase's model. Becomes `transport.SamplingSettings`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule(
+                {},
+                {
+                    "guidance_interval": {
+                        "prefixItems": [{"minimum": 0, "exclusiveMaximum": 1}, {"exclusiveMinimum": 0, "maximum": 1}]
+                    }
+                },
+            )
+        ),
+    )
 
     steps: int = Field(24, ge=1, description="solver steps; the adaptive solver makes its own")
     solver: Literal["euler", "midpoint", "heun", "adaptive"] = Field(
@@ -91,12 +111,19 @@ class Previews(BaseModel):
 class Phase(BaseModel):
     """One leg of the curriculum."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({"images": {"const": 0}}, {"clips": {"exclusiveMinimum": 0}}),
+            Rule({"image_condition": {"const": True}}, {"clips": {"exclusiveMinimum": 0}}),
+        ),
+    )
 
     init_from: str = Field(
-        description='name of the phase it continues, or "vae" for a new network over this latent space'
+        description='name of the phase it continues, or "vae" for a new network over this latent space',
+        json_schema_extra=PHASE,
     )
-    resolution: str = Field(description="name of a resolution of `precompute`")
+    resolution: str = Field(description="name of a resolution of `precompute`", json_schema_extra=RESOLUTION)
     steps: int = Field(ge=1, description="optimizer steps")
     images: float = Field(1.0, ge=0, description="share of pictures among samples, against `clips`")
     clips: float = Field(0.0, ge=0, description="share of clips among samples, against `images`")
@@ -135,7 +162,13 @@ class Phase(BaseModel):
 class Model(BaseModel):
     """The network: a named size, or `custom` with its own numbers."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({"name": {"const": "custom"}}, {key: {"type": "integer"} for key in NUMBERS}),
+            Rule({"name": {"not": {"const": "custom"}}}, {key: {"type": "null"} for key in NUMBERS}),
+        ),
+    )
 
     name: Literal["nano", "1b", "2b", "8b", "2b-h128", "8b-h128", "custom"] = Field("nano", description="size by name")
     depth: int | None = Field(None, ge=1, description="layers (custom only)")

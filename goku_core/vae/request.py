@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from goku_core.pipeline.rules import Rule, Rules
+
 
 class Perceptual(BaseModel):
     """Distance of features of a pretrained picture network (as LPIPS, arXiv 1801.03924, without its learned weights)."""
@@ -42,7 +44,13 @@ class Adversarial(BaseModel):
 class VaeRequest(BaseModel):
     """Trains the joint image-video VAE on the kept clips, or takes a pretrained one (paper section 2.1; recipe: our choice)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({"batch_images": {"const": 0}}, {"batch_clips": {"minimum": 1}}),
+            Rule({"kind": {"enum": ["cogvideox", "wan"]}}, {"weights": {"minLength": 1}}),
+        ),
+    )
 
     kind: Literal["trained", "cogvideox", "wan"] = Field(
         "trained", description="trained here, or the pretrained VAE of CogVideoX (the paper's) or of Wan"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,13 +42,14 @@ def test_forms_ask_what_the_flow_takes(declared: dict, tmp_path: Path) -> None:
     asked = form(flow, facts)["properties"]
     assert set(asked) == set(flow.fn.__annotations__) - {"return", "workspace"}
     for name, field in asked.items():
-        assert field["description"] and field["type"] in ("array", "boolean", "string", "integer"), name
+        assert field["description"] and field["type"] in ("array", "boolean", "string", "integer", "object"), name
         assert field.get("default", "") is not None, "a form cannot give null back"
 
 
 def test_the_basis_changes_with_what_the_forms_and_tags_say(tmp_path: Path) -> None:
     place = small_workspace(tmp_path / "w")
     before = basis(place)
+    assert json.loads(json.dumps(before)) == before, "else the forms would be registered anew by every `goku up`"
     assert before["dataset"] is None and before["cells"][0] == "collect" and "train@joint_low" in before["cells"]
     (place / "data").mkdir()
     (place / "data/clips.parquet").write_bytes(b"a table")

@@ -14,6 +14,8 @@ import tiny_goku
 import tiny_line
 from tiny_line import new_workspace
 
+CORE = Path(__file__).resolve().parents[2] / "goku_core"
+
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +98,37 @@ def test_task_runs_stay_few_and_none_is_left_hanging(
     runs, _ = runs_of_last_flow()
     found = list(runs.values())
     assert {state: found.count(state) for state in found} == states
+
+
+def test_the_whole_line_stays_below_200_task_runs(prefect_server: None) -> None:
+    """Whatever the size of the data: a cell with ever more maps of ever more partitions has no more than its share.
+
+    So the bound is a count of cells: one task run each, and those of partitions in the stages that have big maps.
+    """
+    from prefect import flow
+
+    from flows.partitions import MOST_OF_CELL, Watch
+    from goku_core import config
+    from goku_core.pipeline import line
+
+    @flow
+    def watched() -> None:
+        watch = Watch("cell")
+        for number in range(5):
+            for event in events(500, set(), 500):
+                watch(event | {"map": f"m{number}"})
+        watch.close()
+
+    watched()
+    runs, progress = runs_of_last_flow()
+    assert list(runs.values()) == ["Completed"] * MOST_OF_CELL
+    assert progress == [100.0] * 5, "what has no task run of its own still counts for the progress"
+
+    maps = {file.relative_to(CORE).parts[0] for file in CORE.rglob("*.py") if "run_operator(" in file.read_text()}
+    for preset in sorted((CORE.parent / "params").glob("*.yaml")):
+        cells = line.cells(config.load_params(preset))
+        most = len(cells) + MOST_OF_CELL * sum(cell.stage in maps for cell in cells)
+        assert len(maps & {cell.stage for cell in cells}) == 4 and most < 200, f"{preset.stem}: {most}"
 
 
 def test_the_funnel_and_its_frames(tmp_path: Path) -> None:

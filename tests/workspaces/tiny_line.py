@@ -49,8 +49,8 @@ class Params(BaseModel):
     tracking: TrackingRequest = TrackingRequest()
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    return Params.model_validate(yaml.safe_load(Path(path).read_text()))
+def load_params(path: str | Path = "params.yaml", changes: dict[str, object] | None = None) -> Params:
+    return Params.model_validate(yaml.safe_load(Path(path).read_text()) | (changes or {}))
 
 
 def cells(params: Params) -> list[Cell]:

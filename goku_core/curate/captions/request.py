@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from goku_core.pipeline.rules import Rule, Rules
+
 Role = Literal["keyframes", "clip", "merge"]
 ROLES: tuple[Role, ...] = ("keyframes", "clip", "merge")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -16,7 +18,14 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 class Captioner(BaseModel):
     """One model and where it is asked."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra=Rules(
+            Rule({"kind": {"enum": ["server", "transformers"]}}, {"model": {"minLength": 1}}),
+            Rule({"kind": {"const": "server"}}, {"url": {"pattern": "[hH][tT][tT][pP][sS]?://"}}),
+            Rule({"kind": {"const": "transformers"}}, {"send": {"const": "pictures"}}),
+        ),
+    )
 
     kind: Literal["none", "server", "transformers"] = Field(
         default="none", description="none, server (OpenAI-compatible, such as vLLM), or transformers (in this process)"
