@@ -14,7 +14,7 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.train.health.request import FaultSettings
 from goku_core.train.launch.attempt import Job
 from goku_core.train.launch.loop import Launch
-from goku_core.train.launch.nodes import Left, Nodes
+from goku_core.train.launch.nodes import SILENCE_SECONDS, Left, Nodes
 
 
 def main() -> int:
@@ -30,6 +30,9 @@ def main() -> int:
     )
     parser.add_argument("--least-nodes", type=int, help="go on with so few when others are bad; default: all")
     parser.add_argument("--join-seconds", type=float, default=600.0, help="wait for the other nodes")
+    parser.add_argument(
+        "--silence-seconds", type=float, default=SILENCE_SECONDS, help="a node that says nothing for so long is gone"
+    )
     parser.add_argument("--store", help="object store to examine before a start, s3://bucket/prefix")
     parser.add_argument("--parent", type=int, help="leave when this process is gone")
     parser.add_argument("--module", default="goku_core.train.rank", help="what a rank runs")
@@ -51,7 +54,9 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, told.get("cores", os.cpu_count() or 1) // ranks)))
     leaving = threading.Event()
     try:
-        nodes = Nodes(given.node, count, given.endpoint if count > 1 else None, leaving, given.join_seconds)
+        nodes = Nodes(
+            given.node, count, given.endpoint if count > 1 else None, leaving, given.join_seconds, given.silence_seconds
+        )
     except Left:
         return 75
     job = Job(given.job.resolve(), given.module, Path(told["scratch"]), ranks)

@@ -1,0 +1,125 @@
+"""Training across two hosts, and what may befall one of them. Each run ends with the bits of the unbroken one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import small_rank
+import torch
+from two_hosts import Host, two_hosts, why_not
+
+from goku_core.pipeline.files import read_json_lines
+from goku_core.train.health.heart import Pulse, pulses
+
+pytestmark = [pytest.mark.platform, pytest.mark.skipif(bool(why := why_not()), reason=str(why))]
+
+FAULTS = {
+    "hang_floor_seconds": 5.0,
+    "look_seconds": 0.1,
+    "backoff_seconds": 0.1,
+    "self_check": False,
+}
+STEPS, PORT = 160, 29400
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    with two_hosts() as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    return small_rank.reference({"seed": 7, "steps": STEPS}, ranks=2)
+
+
+def make_job(place: Path) -> Path:
+    job = {"scratch": str(place), "seed": 7, "steps": STEPS, "checkpoint_every": 20, "pause": 0.02, "cores": 2}
+    file = place / "job.json"
+    file.write_text(json.dumps(job | {"request": {"faults": FAULTS}}))
+    return file
+
+
+def start(host: Host, node: int, job: Path, leader: Host) -> subprocess.Popen:
+    command = [sys.executable, "-m", "goku_core.train.launch", str(job), "--module", "small_rank", "--ranks", "1"]
+    command += ["--nodes", "2", "--endpoint", f"{leader.address}:{PORT}", "--node", str(node), "--silence-seconds", "4"]
+    return host.start(command, job.parent / f"launcher-{node}-{len(host.processes)}.log")
+
+
+def beats(place: Path, attempt: int) -> list[Pulse]:
+    return pulses(place / "hearts" / f"attempt-{attempt:04d}")
+
+
+def wait_for_step(place: Path, attempt: int, step: int, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    def reached() -> bool:
+        found = beats(place, attempt)
+        return len(found) == 2 and all(pulse.step >= step for pulse in found)
+
+    wait_for(reached, place, process, seconds)
+
+
+def wait_for(condition: Callable[[], bool], place: Path, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, logs(place)
+        assert process.poll() is None, logs(place)
+        time.sleep(0.02)
+
+
+def logs(place: Path) -> str:
+    return "\n".join(f"{file.name}:\n{file.read_text()[-3000:]}" for file in sorted(place.glob("launcher-*.log")))
+
+
+def failures(place: Path) -> list[dict]:
+    return [line["failure"] for line in read_json_lines(place / "attempts.jsonl") if line["event"] == "end"]
+
+
+def same(job: Path, unbroken: dict[str, torch.Tensor]) -> bool:
+    """Bit for bit?"""
+    found = small_rank.outcome(json.loads(job.read_text()))
+    return found.keys() == unbroken.keys() and all(torch.equal(found[name], unbroken[name]) for name in found)
+
+
+def test_a_host_dies_and_comes_back(tmp_path: Path, hosts: tuple[Host, Host], unbroken: dict) -> None:
+    """kill -9 of all that runs on one host, as when its pod is taken away; another launcher stands there a little later."""
+    job, (first, second) = make_job(tmp_path), hosts
+    leader = start(first, 0, job, first)
+    start(second, 1, job, first)
+    wait_for_step(tmp_path, 1, 50, leader)
+    ranks = beats(tmp_path, 1)
+    assert {pulse.node for pulse in ranks} == {0, 1}
+    second.kill()
+    killed = time.time()
+    back = start(second, 1, job, first)
+    assert leader.wait(100) == 0 and back.wait(30) == 0, logs(tmp_path)
+    lost, none = failures(tmp_path)
+    assert lost["kind"] == "node bad" and lost["node"] == 1 and none is None
+    assert lost["at"] - killed < 30
+    assert 40 <= beats(tmp_path, 2)[0].first <= 60, "it went on from a checkpoint"
+    assert same(job, unbroken)
+
+
+def test_a_host_falls_silent(tmp_path: Path, hosts: tuple[Host, Host], unbroken: dict) -> None:
+    """The cable is pulled: nobody hears that a connection is closed. Both sides find out, and meet again when it is back."""
+    job, (first, second) = make_job(tmp_path), hosts
+    leader = start(first, 0, job, first)
+    follower = start(second, 1, job, first)
+    wait_for_step(tmp_path, 1, 50, leader)
+    second.unplug()
+    pulled = time.time()
+    wait_for(lambda: follower.poll() is not None, tmp_path, leader, 60)
+    assert follower.returncode == 75, logs(tmp_path)  # without a leader it leaves, to be started again
+    second.plug()
+    back = start(second, 1, job, first)
+    assert leader.wait(100) == 0 and back.wait(30) == 0, logs(tmp_path)
+    lost, none = failures(tmp_path)
+    assert lost["kind"] == "node bad" and lost["node"] == 1 and none is None
+    assert lost["at"] - pulled < 30
+    assert same(job, unbroken)
