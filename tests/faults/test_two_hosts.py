@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 import small_rank
 import torch
-from two_hosts import Host, two_hosts, why_not
+import yaml
+from latent_workspace import make_workspace
+from two_hosts import ROOT, Host, two_hosts, why_not
 
 from goku_core.pipeline.files import read_json_lines
 from goku_core.train.health.heart import Pulse, pulses
@@ -87,6 +90,7 @@ def same(job: Path, unbroken: dict[str, torch.Tensor]) -> bool:
     return found.keys() == unbroken.keys() and all(torch.equal(found[name], unbroken[name]) for name in found)
 
 
+@pytest.mark.slow  # as with the pods below, here to the bit of a run without ranks, a launcher, checkpoints
 def test_a_host_dies_and_comes_back(tmp_path: Path, hosts: tuple[Host, Host], unbroken: dict) -> None:
     """kill -9 of all that runs on one host, as when its pod is taken away; another launcher stands there a little later."""
     job, (first, second) = make_job(tmp_path), hosts
@@ -123,3 +127,58 @@ def test_a_host_falls_silent(tmp_path: Path, hosts: tuple[Host, Host], unbroken:
     assert lost["kind"] == "node bad" and lost["node"] == 1 and none is None
     assert lost["at"] - pulled < 30
     assert same(job, unbroken)
+
+
+def make_line(place: Path, **parallel: int) -> Path:
+    """A workspace with latents, and parameters of one phase of real training on them."""
+    workspace = make_workspace(place)
+    params = yaml.safe_load((ROOT / "params/nano.yaml").read_text())
+    phase = params["train"]["phases"]["text_semantic"] | {"init_from": "vae", "resolution": "low", "steps": 40}
+    params["train"] |= {"phases": {"first": phase | {"tokens": 48, "warmup": 2}}, "log_every": 10}
+    params["train"]["model"] = {"name": "custom", "depth": 2, "width": 32, "heads": 2, "ffn": 64}
+    params["train"]["parallel"] |= {"device": "cpu", "shard": 1, **parallel}
+    params["train"]["faults"] |= {"self_check": False, "backoff_seconds": 0.1}
+    params["train"]["checkpoint"] |= {"every": 10}
+    params["train"]["previews"] = {"images": ["a red circle"], "clips": []}
+    params["train"]["sampling"]["steps"] = 2
+    params["precompute"]["resolutions"] = {"low": params["precompute"]["resolutions"].popitem()[1]}
+    models = {"image_model": "first", "video_model": None, "image_to_video_model": None}
+    params["evaluate"] |= models
+    params["promote"] |= models
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    return workspace
+
+
+def weights(workspace: Path) -> dict[str, bytes]:
+    return {
+        name: (workspace / "models/first" / name).read_bytes() for name in ("model.safetensors", "training.safetensors")
+    }
+
+
+def test_pods_of_a_training_job(tmp_path: Path, hosts: tuple[Host, Host]) -> None:
+    """What the pods of a TrainJob run, on two hosts; one of them is killed and replaced, as Kubernetes replaces a pod."""
+    line, alone = make_line(tmp_path / "line", nodes=2), make_line(tmp_path / "alone", ranks_per_node=2)
+    first, second = hosts
+
+    def pod(host: Host, node: int, workspace: Path = line, **more: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "goku_core.cli", "node", "train@first"]
+        log = tmp_path / f"launcher-{node}-{len(host.processes)}.log"
+        return host.start(command, log, workspace, GOKU_NODE=str(node), GOKU_ENDPOINT=f"{first.address}:{PORT}", **more)
+
+    leader = pod(first, 0)
+    pod(second, 1)
+
+    def saved() -> bool:
+        return bool(list(line.glob(".goku/scratch/*/checkpoints/step-*")))
+
+    wait_for(saved, tmp_path, leader)
+    second.kill()
+    back = pod(second, 1)
+    assert leader.wait(120) == 0, logs(tmp_path)
+    assert back.poll() is None, "it waits for the next phase until it is told to leave"
+    unbroken = pod(first, 0, alone)
+    assert unbroken.wait(90) == 0, logs(tmp_path)
+    assert weights(line) == weights(alone)
+    assert "attempt 1 ended: node bad: the launcher of node 1 is gone" in (tmp_path / "launcher-0-0.log").read_text()
+    back.send_signal(signal.SIGTERM)
+    assert back.wait(20) == 75

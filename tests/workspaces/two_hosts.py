@@ -29,8 +29,8 @@ class Host:
     cable: str
     processes: list[subprocess.Popen] = field(default_factory=list)
 
-    def start(self, command: list[str], log: Path, **environment: str) -> subprocess.Popen:
-        """Runs `command` on this host, all it prints goes to `log`."""
+    def start(self, command: list[str], log: Path, folder: Path | None = None, **environment: str) -> subprocess.Popen:
+        """Runs `command` on this host, in `folder`; all it prints goes to `log`."""
         path = os.pathsep.join((str(ROOT), str(WORKSPACES), os.environ.get("PYTHONPATH", "")))
         variables = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
         entered = [
@@ -46,7 +46,7 @@ class Host:
             self.name,
         ]
         with log.open("w") as file:
-            process = subprocess.Popen([*entered, *command], env=variables, stdout=file, stderr=file)
+            process = subprocess.Popen([*entered, *command], cwd=folder, env=variables, stdout=file, stderr=file)
         self.processes.append(process)
         return process
 
