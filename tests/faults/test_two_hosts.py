@@ -160,10 +160,13 @@ def test_pods_of_a_training_job(tmp_path: Path, hosts: tuple[Host, Host]) -> Non
     line, alone = make_line(tmp_path / "line", nodes=2), make_line(tmp_path / "alone", ranks_per_node=2)
     first, second = hosts
 
-    def pod(host: Host, node: int, workspace: Path = line, **more: str) -> subprocess.Popen:
+    def pod(host: Host, node: int, workspace: Path = line) -> subprocess.Popen:
         command = [sys.executable, "-m", "goku_core.cli", "node", "train@first"]
         log = tmp_path / f"launcher-{node}-{len(host.processes)}.log"
-        return host.start(command, log, workspace, GOKU_NODE=str(node), GOKU_ENDPOINT=f"{first.address}:{PORT}", **more)
+        environment = {"GOKU_NODE": str(node), "GOKU_ENDPOINT": f"{first.address}:{PORT}"}
+        return host.start(
+            command, log, workspace, GOKU_CORES="1", **environment
+        )  # as many threads add up in another order
 
     leader = pod(first, 0)
     pod(second, 1)

@@ -21,9 +21,9 @@ MENDED_BY_HAND = {"refused", "data bad", "diverged"}
 def launch(job: Path) -> None:
     """Runs the launcher of this node until the work of `job` is done (`train.job.Job`, in the run's scratch folder).
 
-    Raises `GokuError` where the user must mend something, `MachineBad` where the machine must be another, `Preempted` where the run was asked to leave, and `RuntimeError`
-    where the restarts that a class of failures may have are spent; the message is the launcher's final report. The launcher is
-    a process of its own: it outlives neither the work nor this process.
+    Raises `GokuError` where the user must mend something, `MachineBad` where the machine must be another, `Preempted` where the
+    run was asked to leave, and `RuntimeError` where the restarts that a class of failures may have are spent; the message is the
+    launcher's final report. The launcher is a process of its own: it outlives neither the work nor this process.
     """
     from goku_core.train.health.errors import PREEMPTED, Preempted
     from goku_core.train.launch.loop import OUTCOME, outcome
