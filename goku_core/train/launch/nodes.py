@@ -87,11 +87,15 @@ class Nodes:
         end = time.monotonic() + self.join_seconds
         while True:
             try:
+                if (
+                    not self.leads
+                ):  # torch's client prints its stack while nobody listens, and heeds no request to leave
+                    socket.create_connection((host, port), timeout=5.0).close()
                 return dist.TCPStore(
                     host, port, is_master=self.leads, multi_tenant=True, wait_for_workers=False,
                     timeout=timedelta(seconds=10),
                 )  # fmt: skip
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, OSError) as error:
                 if self.leads or time.monotonic() > end:
                     what = "take the port" if self.leads else "reach node 0"
                     raise GokuError(f"node {self.node} cannot {what} at {host}:{port}: {error}") from error
