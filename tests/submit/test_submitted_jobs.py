@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from goku_core import config
 from goku_core.cli import app
+from goku_core.params_text import with_value
 from goku_core.pipeline.errors import GokuError
 from goku_core.submit import train as training
 from goku_core.submit.apply import apply
@@ -178,6 +181,17 @@ def test_what_is_refused(arguments: list[str], says: str, monkeypatch: pytest.Mo
         CliRunner().invoke(app, ["submit", *arguments], catch_exceptions=False)
 
 
+def test_a_training_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workspace's own parameters, with everything kept for the backward pass: more than 80 GB."""
+    text = (ROOT / "params/goku-8b.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(with_value(text, "train.parallel.recomputation", "none"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GokuError, match="least change that fits: recomputation"):
+        CliRunner().invoke(
+            app, ["submit", "train", "--nodes", "16", "--phase", "joint_high", "--dry-run"], catch_exceptions=False
+        )
+
+
 def test_parameters_that_are_too_large_are_refused() -> None:
     with pytest.raises(GokuError, match="ConfigMap"):
         Order("train", "params", "#" * (MOST_BYTES + 1), ["train@a"], 1, "h100", "training")
@@ -190,7 +204,7 @@ def test_what_is_applied_is_what_was_shown(tmp_path: Path, monkeypatch: pytest.M
         f'#!{sys.executable}\nimport sys; open("{tmp_path}/got", "w").write(sys.stdin.read())\nprint(*sys.argv[1:])\n'
     )
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     _, text, _ = of_preset("nano")
     done = CliRunner().invoke(
         app, ["submit", "train", "--preset", "nano", "--nodes", "1", "--image", IMAGE, "--context", "mine"]
@@ -207,9 +221,6 @@ def test_what_is_applied_is_what_was_shown(tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_a_cluster_kubectl_says_so(tmp_path: Path) -> None:
     """The real program, where there is one, with nobody to talk to."""
-    import os
-    import shutil
-
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
