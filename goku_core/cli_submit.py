@@ -119,8 +119,15 @@ def _training(asked: _Asked) -> tuple[list[Manifest], list[str]]:
     text, params = _parameters(asked.preset, changes | {"train.faults.grace_seconds": grace})
     cells = [f"train@{name}" for name in params.train.phases if name in phases]
     order = _order(asked, params, text, cells, asked.gpu, "training")
-    price = asked.price if asked.price is not None else params.train.faults.price_per_gpu_hour or None
-    return train.manifests(order, grace), _summary(order, found, grace, price, asked)
+    return train.manifests(order, grace), _summary(order, found, grace, _price(asked, params), asked)
+
+
+def _price(asked: _Asked, params: Params) -> float | None:
+    """Of a GPU-hour: what the command line says, else the price table of the parameters, else what a run is counted with."""
+    if asked.price is not None:
+        return asked.price
+    table = params.plan.prices.gpu_hour if hasattr(params, "plan") else {}
+    return table.get(asked.gpu) or params.train.faults.price_per_gpu_hour or None
 
 
 def _parameters(preset: str | None, changes: dict[str, object]) -> tuple[str, Params]:

@@ -128,6 +128,22 @@ def test_no_secret_is_in_the_folder() -> None:
             assert f"generic {secret} " in page, secret
 
 
+def test_the_worker_keeps_to_its_namespace_and_writes_no_password_into_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings, as the package reads them: a name that it does not know would be passed over in silence."""
+    settings = pytest.importorskip("prefect_kubernetes.settings")
+    (worker,) = (one for one in written() if one["metadata"]["name"] == "prefect-worker")
+    for container in worker["spec"]["template"]["spec"]["containers"]:
+        environment = {entry["name"]: entry for entry in container["env"]}
+        for name, entry in environment.items():
+            if "value" in entry:
+                monkeypatch.setenv(name, entry["value"])
+        read = settings.KubernetesSettings()
+        secret = environment["PREFECT_API_AUTH_STRING"]["valueFrom"]["secretKeyRef"]
+        named_secret = (read.worker.api_auth_string_secret_name, read.worker.api_auth_string_secret_key)
+        assert named_secret == (secret["name"], secret["key"])
+        assert read.worker.store_env_as_secret and read.observer.namespaces == {"goku"} and read.cluster_uid
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})

@@ -95,6 +95,16 @@ def test_there_is_time_to_save(preset: str) -> None:
     assert grace + DEATH_SECONDS + RESULT_SECONDS <= waits <= training.MOST_GRACE_SECONDS
 
 
+@pytest.mark.parametrize("preset", ["goku-8b", "goku-2b", "pilot-1b"])
+def test_the_presets_own_time_to_save(preset: str) -> None:
+    """On as many machines as the preset says, without `goku submit`."""
+    from goku_core.cli_forecast import Asked, forecasts
+
+    told = config.load_params(ROOT / f"params/{preset}.yaml").train
+    found = forecasts(Asked(told.parallel.world, "h100", preset), ROOT)
+    assert training.grace_seconds(found) <= told.faults.grace_seconds
+
+
 def test_the_parameters_are_mounted_where_they_are_read() -> None:
     (parameters, job), _, _ = of_preset("nano")
     patch = patch_of(job)
