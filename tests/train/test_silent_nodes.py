@@ -63,6 +63,23 @@ def test_nobody_at_the_endpoint_is_an_error_in_words() -> None:
         Nodes(1, 2, endpoint, join_seconds=0.5)
 
 
+def test_a_name_that_is_not_known_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node 0 too: a pod is there before its name is."""
+    ask, asked = socket.getaddrinfo, []
+
+    def late(*arguments: object, **more: object) -> object:
+        asked.append(arguments)
+        if len(asked) < 2:
+            raise socket.gaierror(-2, "Name or service not known")
+        return ask(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert Nodes(0, 2, f"127.0.0.1:{port}", join_seconds=20).leads and len(asked) >= 2
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel of Linux")
 def test_the_interface_of_an_address() -> None:
     assert _interface_of("127.0.0.1") == "lo"

@@ -96,7 +96,8 @@ class Nodes:
                     timeout=timedelta(seconds=10),
                 )  # fmt: skip
             except (RuntimeError, ValueError, OSError) as error:
-                if self.leads or time.monotonic() > end:
+                unknown = isinstance(error, socket.gaierror)
+                if (self.leads and not unknown) or time.monotonic() > end:
                     what = "take the port" if self.leads else "reach node 0"
                     raise GokuError(f"node {self.node} cannot {what} at {host}:{port}: {error}") from error
                 if self.leaving.wait(1.0):
