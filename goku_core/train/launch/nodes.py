@@ -87,9 +87,8 @@ class Nodes:
         end = time.monotonic() + self.join_seconds
         while True:
             try:
-                if (
-                    not self.leads
-                ):  # torch's client prints its stack while nobody listens, and heeds no request to leave
+                socket.getaddrinfo(host, port)  # the name of a pod is known a little after the pod is there
+                if not self.leads:  # torch's client prints its stack while nobody listens, and heeds no signal
                     socket.create_connection((host, port), timeout=5.0).close()
                 return dist.TCPStore(
                     host, port, is_master=self.leads, multi_tenant=True, wait_for_workers=False,
