@@ -17,7 +17,8 @@ from reachable import Pod, allowed
 KUBERNETES = Path(__file__).resolve().parents[2] / "infra/kubernetes"
 OVERLAYS = ("team", "try")
 COMPONENT = "app.kubernetes.io/component"
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|CONNECTION_URL|STORE_URI|_KEY$")
+SECRET = re.compile(r"(PASSWORD|TOKEN|AUTH_STRING|CONNECTION_URL|STORE_URI|ACCESS_KEY|API_KEY)$")
+CREDENTIALS = re.compile(r"://[^/@\s]+:[^/@\s]+@")  # user:password in an address
 
 
 def _renders() -> str | None:
@@ -124,6 +125,7 @@ def test_no_secret_is_in_the_folder() -> None:
     for name in OVERLAYS:
         assert not [one for one in overlay(name) if one["kind"] == "Secret"]
         text = yaml.safe_dump_all(overlay(name))
+        assert not CREDENTIALS.search(text) and CREDENTIALS.search("postgresql://goku:word@host/db")
         for secret in set(re.findall(r"secretKeyRef:\s+key: \S+\s+name: (\S+)", text)):
             assert f"generic {secret} " in page, secret
 
