@@ -14,6 +14,8 @@ COMMANDS = {
     "up": ("goku_core.cli_services", "up"),
     "down": ("goku_core.cli_services", "down"),
     "run": ("goku_core.cli_run", "run"),
+    "node": ("goku_core.cli_node", "node"),
+    "submit": ("goku_core.cli_submit", "submit"),
     "plan": ("goku_core.cli_plan", "plan"),
     "status": ("goku_core.cli_run", "status"),
     "lineage": ("goku_core.cli_lineage", "lineage"),

@@ -19,5 +19,9 @@ class Preempted(GokuError):
     """The run was asked to leave; it saved and can be continued by the same command."""
 
 
+class MachineBad(GokuError):
+    """The restarts that bad machines may cost are spent; the same command goes on where there are other ones."""
+
+
 class NodeBad(Exception):
     """A machine computes or transports wrongly. Nothing that a parameter mends."""

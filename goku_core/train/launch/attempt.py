@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +39,22 @@ class Job:
 
 
 def files_of(job: Job, number: int, nodes: Nodes) -> RankFiles:
-    return RankFiles(Places(job.scratch, number), nodes.node, os.getpid())
+    return RankFiles(Places(job.scratch, number), nodes.node, os.getpid(), nodes.interface)
 
 
 def attempt(
-    job: Job, files: RankFiles, members: int, nodes: Nodes, settings: FaultSettings, leaving: threading.Event, host: str
+    job: Job,
+    files: RankFiles,
+    members: Sequence[int],
+    nodes: Nodes,
+    settings: FaultSettings,
+    leaving: threading.Event,
+    host: str,
 ) -> Failure | None:
     """Runs the ranks of this node until they end; None when they have done their work."""
     config = LaunchConfig(
-        min_nodes=members,
-        max_nodes=members,
+        min_nodes=len(members),
+        max_nodes=len(members),
         nproc_per_node=job.ranks,
         run_id=f"attempt-{files.places.attempt}",  # a meeting of its own: nothing of the last one is left in it
         role="train",
@@ -60,7 +67,7 @@ def attempt(
         local_addr=nodes.address,
         signals_to_handle="SIGQUIT",  # the others are the launcher's own: its ranks save before they go
     )
-    supervisor = Supervisor(files, settings, nodes, leaving, host)
+    supervisor = Supervisor(files, settings, nodes, leaving, host, members)
     supervisor.start()
     try:
         elastic_launch(config, sys.executable)("-m", "goku_core.train.launch.member", job.module, str(job.file))

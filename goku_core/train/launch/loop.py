@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -114,7 +114,7 @@ class Launch:
                 if go is not None and self.nodes.node not in go["members"]:
                     return self._end("node bad", NODE_BAD, go["bad"].get(str(self.nodes.node), "left out"))
                 if go is not None:
-                    failure = self._run(number, len(go["members"]))
+                    failure = self._run(number, go["members"])
                     self.nodes.say(f"result/{number}/{self.nodes.node}", failure.as_json() if failure else {})
             verdict = self.nodes.hear(f"verdict/{number}", heed_leaving=False)
             if "restart" not in verdict:
@@ -161,7 +161,7 @@ class Launch:
         facts = {"attempt": number, "ranks": self.job.ranks * len(members), "nodes": len(members), "host": self.host}
         facts["launch"] = self._name
         self._write({"event": "begin", "time": time.time(), **facts})
-        failure = self._run(number, len(members))
+        failure = self._run(number, members)
         results = [failure] if failure else []
         others = [node for node in members if node != self.nodes.node]
         told = self.nodes.gather(f"result/{number}", others, RESULT_SECONDS, heed_leaving=False)
@@ -178,8 +178,8 @@ class Launch:
         self._write({"event": "end", "time": time.time(), "failure": first.as_json() if first else None, **facts})
         return first
 
-    def _run(self, number: int, members: int) -> Failure | None:
-        job = self._job_of(number, members)
+    def _run(self, number: int, members: Sequence[int]) -> Failure | None:
+        job = self._job_of(number, len(members))
         self._files = files_of(job, number, self.nodes)
         failure = attempt(job, self._files, members, self.nodes, self.settings, self.leaving, self.host)
         self._files = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,13 @@ class Places:
 class RankFiles(LogsSpecs):
     """Tells the elastic agent where the ranks of this node write, and the ranks where they are.
 
-    ranks  of this node, known once the nodes have met
+    interface  network interface that the other nodes reach this one at, None: as gloo finds it
+    ranks      of this node, known once the nodes have met
     """
 
-    def __init__(self, places: Places, node: int, launcher: int) -> None:
+    def __init__(self, places: Places, node: int, launcher: int, interface: str | None = None) -> None:
         super().__init__(str(places.of("logs")))
-        self.places, self.node, self.launcher = places, node, launcher
+        self.places, self.node, self.launcher, self.interface = places, node, launcher, interface
         self.ranks: list[int] = []
 
     @property
@@ -64,6 +66,8 @@ class RankFiles(LogsSpecs):
                 "GOKU_NODE": str(self.node),
                 "GOKU_ATTEMPT": str(self.places.attempt),
             }
+            if self.interface is not None:  # whoever sets it knows better
+                envs[local]["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", self.interface)
         self.ranks = list(ranks.values())
         return LogsDest(
             stdouts={local: str(self.places.log(rank, "out")) for local, rank in ranks.items()},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Sequence
 
 from goku_core.train.health import incidents
+from goku_core.train.health.errors import PREEMPTED
 from goku_core.train.health.heart import Pulse, file_of, pulses, read
 from goku_core.train.health.request import FaultSettings
 from goku_core.train.launch import processes
@@ -18,6 +21,7 @@ from goku_core.train.launch.nodes import Nodes
 from goku_core.train.launch.places import RankFiles
 
 DEATH_SECONDS = 2.0  # ranks may outlive a dead one: time to notice themselves and to say so in their logs
+ABANDON_SECONDS = 8.0  # after the others have failed: ranks are gone, and the agent has had time to see it
 STRAGGLER_STEPS = 20  # steps that a rank's own seconds are compared over
 COMPARE_SECONDS = 2.0  # between two looks at the heartbeats of all nodes
 
@@ -68,16 +72,24 @@ def scores(before: Sequence[Pulse], after: Sequence[Pulse]) -> dict[int, float]:
 class Supervisor(threading.Thread):
     """Ends the ranks of this node when they cannot go on, and remembers why.
 
+    members  nodes of the attempt
     leaving  set when the launcher was asked to leave
     failure  what was found, None as long as nothing was
     killed   ranks that were ended by it
     """
 
     def __init__(
-        self, files: RankFiles, settings: FaultSettings, nodes: Nodes, leaving: threading.Event, host: str
+        self,
+        files: RankFiles,
+        settings: FaultSettings,
+        nodes: Nodes,
+        leaving: threading.Event,
+        host: str,
+        members: Sequence[int] = (),
     ) -> None:
         super().__init__(name="supervisor", daemon=True)
         self.files, self.settings, self.nodes, self.leaving, self.host = files, settings, nodes, leaving, host
+        self.members = members
         self.places = files.places
         self.failure: Failure | None = None
         self.killed: set[int] = set()
@@ -158,12 +170,18 @@ class Supervisor(threading.Thread):
 
     def _others(self, found: list[Pulse], now: float) -> None:
         """Ranks of other nodes have failed: those here cannot go on."""
-        if found and not self.failure:
-            self.nodes.publish_step(self.places.attempt, min(pulse.step for pulse in found))
+        if not self.failure:
+            self.nodes.publish(self.places.attempt, min((pulse.step for pulse in found), default=None))
+            if self.nodes.leads and (lost := self.nodes.silent(self.places.attempt, self.members)):
+                self._fail(found, None, "node bad", f"nothing has been heard of it for {lost[1]:.0f} s", node=lost[0])
         if self._others_failed is None and self.nodes.has_failed(self.places.attempt):
             self._others_failed = now
         if self._others_failed is not None and now - self._others_failed > DEATH_SECONDS:
             self.killed |= processes.kill(found)
+        if self.nodes.unreachable and self._others_failed and now - self._others_failed > ABANDON_SECONDS:
+            # torch's agent asks the same store how to end, with nothing that would end its waiting.
+            print("node 0 does not answer; start this one again with it", file=sys.stderr, flush=True)
+            os._exit(PREEMPTED)
 
     def _stragglers(self, found: list[Pulse]) -> None:
         if len(found) < 2:
@@ -183,7 +201,13 @@ class Supervisor(threading.Thread):
         self._compared = found
 
     def _fail(
-        self, found: list[Pulse], culprit: Pulse | None, kind: str, message: str, waited: float | None = None
+        self,
+        found: list[Pulse],
+        culprit: Pulse | None,
+        kind: str,
+        message: str,
+        waited: float | None = None,
+        node: int | None = None,
     ) -> None:
         """Remembers what was found, saves all stacks, tells the other nodes, then ends the ranks."""
         at = time.time()
@@ -199,8 +223,8 @@ class Supervisor(threading.Thread):
             excerpt=excerpt,
             at=at,
             waited=waited,
-            node=self.files.node,
-            host=self.host,
+            node=self.files.node if node is None else node,
+            host=self.host if node is None else "",
         )
         self.nodes.fail(self.places.attempt)
         self.killed |= processes.kill(found)
