@@ -243,7 +243,12 @@ def sign(
 
 
 @registry.command("sync")
-def sync() -> None:
+def sync(
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="Delete the registered model first: the workspace has moved, or versions are old"),
+    ] = False,
+) -> None:
     """Make MLflow say what the ledger says (after a lost database, or a write that was interrupted).
 
     Example: goku registry sync
@@ -252,8 +257,34 @@ def sync() -> None:
 
     workspace = Path.cwd()
     request = _request(workspace)
-    version = mlflow_mirror.mirror(workspace, request.registry_name, request.alias)
+    version = mlflow_mirror.mirror(workspace, request.registry_name, request.alias, anew)
     typer.echo(f"{request.registry_name}@{request.alias}: registry version {version or 'none'}")
+
+
+@registry.command("card")
+def card(
+    model: Annotated[str, typer.Argument(help="A version, champion, previous, challenger, or a bundle's digest")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the card and its pictures, instead of printing it")
+    ] = None,
+) -> None:
+    """The model card: what a version is, what it was made from, what it scored, who decided.
+
+    Example: goku registry card champion
+    """
+    import tempfile
+
+    from goku_core.promote import card as cards
+    from goku_core.promote import promotion
+
+    workspace = Path.cwd()
+    digest = promotion.resolve(workspace, model, _alias(workspace))[1]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        typer.echo(str(cards.write(workspace, digest, out)))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        typer.echo(cards.write(workspace, digest, Path(place)).read_text(encoding="utf-8"))
 
 
 def _decide(workspace: Path, option: str, version: int, by: str | None, because: str, as_json: bool) -> None:
