@@ -68,7 +68,8 @@ def _state(workspace: Path, digest: str) -> str:
 
 def _what(place: Path, manifest: Mapping[str, Any], digest: str) -> Iterator[str]:
     tasks = json.loads((place / bundle.SETTINGS).read_text(encoding="utf-8"))["tasks"]
-    phases = manifest["lineage"].get("phases", {})
+    phases = manifest["lineage"].get("phases")
+    phases = phases if isinstance(phases, Mapping) else {}
     yield "Rectified-flow transformer for pictures and clips, with its VAE (the architecture of arXiv 2502.04896).\n"
     yield from _row("task", "trained phase", "network", "trained at", "weights (SHA-256)", head=True)
     for task, part in tasks.items():

@@ -104,6 +104,11 @@ def head(workspace: Path) -> str | None:
     return hashlib.sha256(files[-1].read_bytes()).hexdigest() if files else None
 
 
+def knows(workspace: Path, digest: str) -> bool:
+    """Is there an entry with that SHA-256? A registry that saw one which is gone stands beside a ledger that was cut."""
+    return any(hashlib.sha256(path.read_bytes()).hexdigest() == digest for path in _files(workspace))
+
+
 def append(workspace: Path, decide: Callable[[list[Entry]], Draft | None]) -> Entry | None:
     """Write what `decide` makes of the ledger as it stands; None from it writes nothing.
 

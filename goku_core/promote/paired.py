@@ -31,8 +31,10 @@ class Difference:
 
 def difference(candidate: Path | None, champion: Path | None, name: str) -> Difference | str:
     """The paired difference of a score by its name, from two tables of records; in words, why there is none."""
-    if candidate is None or champion is None:
-        return f"the records of the {'candidate' if candidate is None else 'champion'} are gone"
+    if candidate is None:
+        return "the candidate has no records"
+    if champion is None:
+        return "the champion's records are gone"
     ours, theirs = _by_prompt(candidate, name), _by_prompt(champion, name)
     if not ours or set(ours) != set(theirs):
         return "the two were asked other prompts, or looked at by other judges"

@@ -66,6 +66,13 @@ def _mirror(workspace: Path, name: str, alias: str) -> str | None:
     client = _client(workspace)
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
         client.create_registered_model(name, description="Goku bundles; decisions and evidence are in ledger/")
+    seen = client.get_registered_model(name).tags.get(HEAD_TAG)
+    if seen and not ledger.knows(workspace, seen):
+        raise GokuError(
+            f"{workspace / ledger.FOLDER}: MLflow's model {name} has seen entry {seen[:12]}, which is not there. Either the "
+            "ledger's last entries were removed: restore them. Or another ledger has this model: name another one in "
+            "promote.registry_name. Or a new ledger was begun: `goku registry sync --anew`."
+        )
     versions = _versions(client, name)
     for digest in dict.fromkeys(entry.bundle for entry in entries):
         if not bundle.location(workspace, digest).is_dir():

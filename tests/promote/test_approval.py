@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from promote_workspace import candidate, promoted, write_evaluation
+from promote_workspace import candidate, promoted, write_evaluation, write_models
 from typer.testing import CliRunner
 
 from goku_core import cli_promote
@@ -104,9 +104,19 @@ def test_not_approved_by_other_rules(workspace: Path) -> None:
 
 
 def test_not_approved_on_an_evaluation_that_was_made_again(workspace: Path) -> None:
+    summary = workspace / "reports/evaluation/summary.json"
+    judged, digest = summary.read_bytes(), ledger.read(workspace)[-1].evidence
     write_evaluation(workspace, 0.9)
     with pytest.raises(GokuError, match="gone from the workspace"):
         promotion.approve(workspace, REQUEST, 2, "Ada", "x")
+    stored = workspace / ".goku/store" / digest[:2] / digest
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(judged)
+    with pytest.raises(GokuError, match="evaluated again since"):
+        promotion.approve(workspace, REQUEST, 2, "Ada", "x")
+    write_models(workspace, 3.0)
+    write_evaluation(workspace, 0.9)  # of another candidate: what was judged about this one stands, in the store
+    assert promotion.approve(workspace, REQUEST, 2, "Ada", "x").decision == "promoted"
 
 
 def test_changed_bytes_are_not_approved(workspace: Path) -> None:
