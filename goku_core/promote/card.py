@@ -159,17 +159,16 @@ def _examples(examples: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 def _records(workspace: Path, models: Sequence[str]) -> list[Mapping[str, Any]]:
     """Lineage records of all work that led to the weights, the trainings first; empty where none are kept."""
-    from goku_core.pipeline.lineage import chain
+    from goku_core.lineage import chain
 
     found: dict[str, Mapping[str, Any]] = {}
     for digest in models:
         try:
             known = chain(workspace, digest)
-        except GokuError:  # trained elsewhere: the card says that no record is kept here
+            nodes = [node for node in (*known.asked, *known.made_from) if node.stage not in ("evaluate", "promote")]
+            found |= {node.digest: node.value for node in nodes}
+        except GokuError:  # trained elsewhere, or its records are gone: the card says that none are kept here
             continue
-        for node in (*known.asked, *known.made_from):
-            if digest in models and node.value["stage"] not in ("evaluate", "promote"):
-                found.setdefault(node.digest, node.value)
     return sorted(found.values(), key=lambda value: value["finished"], reverse=True)
 
 
