@@ -46,12 +46,14 @@ class Model:
 
 def locate(workspace: Path, name: str) -> Model:
     """The model of that name. Raises GokuError where there is none, with the names there are."""
-    from goku_core.promote import bundle, promotion
+    from goku_core.promote import bundle, promotion, signature
 
     folder = Path(name)
     if folder.is_dir() and (folder / bundle.MANIFEST).is_file():
         bundle.verify(folder)
-        return Model(folder, bundle.sha256(folder / bundle.MANIFEST))
+        digest = bundle.sha256(folder / bundle.MANIFEST)
+        signature.check(folder, digest, signature.trusted(workspace))
+        return Model(folder, digest)
     if folder.is_dir() and (folder / WEIGHTS).is_file() and (folder / SETTINGS).is_file():
         return Model(folder, _phase_digest(_digests(folder)), folder.parent / "vae")
     if folder.is_dir() or "/" in name:

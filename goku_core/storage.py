@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket: the only module that speaks S3.
+"""Objects in an S3 bucket, and signatures by a key of KMS: the only module that speaks to AWS.
 
 `put_if_absent` is what a team's commit records rest on: of several writers of one key exactly one wins, and the others
 learn it (conditional PUT, `If-None-Match: *`).
@@ -6,6 +6,7 @@ learn it (conditional PUT, `If-None-Match: *`).
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from goku_core.pipeline.errors import GokuError
 
@@ -266,6 +267,53 @@ class Bucket:
             passing = code not in NEVER and (status in (408, 429) or status >= 500)
         message = f"{self.url(key)}: {error}. Check the bucket's name, the endpoint and the credentials."
         return ObjectError(message, status=status, code=code, passing=passing)
+
+
+class KeyService:
+    """A key of AWS KMS that signs; the private part never leaves KMS. Credentials as for `Bucket`.
+
+    key        id, alias (``alias/goku``) or ARN of an asymmetric signing key: NIST P-256, or Ed25519
+    algorithm  "ecdsa-p256-sha256" or "ed25519"
+    public     base64 of the DER SubjectPublicKeyInfo
+
+    Raises `GokuError` where the key is not there, may not be used, or is of another kind.
+    """
+
+    KINDS: ClassVar = {"ECDSA_SHA_256": "ecdsa-p256-sha256", "ED25519_SHA_512": "ed25519"}
+
+    def __init__(self, key: str) -> None:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self._key = key
+        # an ARN says the region; an id or an alias leaves it to boto3's own chain
+        region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else None
+        try:
+            self._client: BaseClient = boto3.client("kms", region_name=region)
+            told = self._client.get_public_key(KeyId=key)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            raise self._named(error) from error
+        offered = told.get("SigningAlgorithms") or []
+        known = [name for name in offered if name in self.KINDS]
+        if not known:
+            kinds = ", ".join(offered) or "nothing that signs"
+            raise GokuError(f"kms:{key}: offers {kinds}; bundles are signed by a key of spec ECC_NIST_P256.")
+        self._with = known[0]
+        self.algorithm = self.KINDS[self._with]
+        self.public = base64.b64encode(told["PublicKey"]).decode()
+
+    def sign(self, message: bytes) -> bytes:
+        """Signature of up to 4096 bytes: DER for P-256, 64 bytes for Ed25519."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        wanted = {"KeyId": self._key, "Message": message, "MessageType": "RAW", "SigningAlgorithm": self._with}
+        try:
+            return self._client.sign(**wanted)["Signature"]
+        except (ClientError, BotoCoreError) as error:
+            raise self._named(error) from error
+
+    def _named(self, error: Exception) -> GokuError:
+        return GokuError(f"kms:{self._key}: {error}. Check the key's name, the region and the credentials.")
 
 
 def publish(bucket: Bucket, folder: Path, last: Sequence[str] = (), threads: int = 8) -> list[str]:

@@ -4,26 +4,31 @@
     t2i/ t2v/ i2v/                 model.safetensors + config.json of one trained phase each
     vae/                           model.safetensors + config.json
     manifest.json                  SHA-256 and size of every file above, and the lineage
+    signature.json                 where somebody has signed it; signs the digest, so it is no part of it
 
 The digest of a bundle is the SHA-256 of its manifest. Nothing in it is executable and nothing is pickled.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.files import link
 
 STORE = ".goku/bundles"
 FORMAT = 1
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
 WEIGHTS = "model.safetensors"
 SETTINGS = "config.json"
 
@@ -39,36 +44,65 @@ def location(workspace: Path, digest: str) -> Path:
     return workspace / STORE / digest
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Files in a folder that is to become a bundle, hashed once. parts: folder of a model -> its name in the bundle."""
+
+    partial: Path
+    files: dict[str, dict[str, object]]
+    parts: dict[Path, str]
+
+    def weights(self, model: Path) -> str:
+        """SHA-256 of the weights of a model that went in."""
+        return str(self.files[f"{self.parts[model]}/{WEIGHTS}"]["sha256"])
+
+
 def build(workspace: Path, partial: Path, models: Mapping[str, Path], vae: Path, lineage: Mapping[str, object]) -> str:
-    """Copy models and VAE into a bundle, store it under its digest and return the digest.
+    """`gather` and `seal`: the digest of the bundle, which lies at its place."""
+    try:
+        return seal(workspace, gather(partial, models, vae), lineage)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def gather(partial: Path, models: Mapping[str, Path], vae: Path) -> Gathered:
+    """Take models and VAE into the folder `partial`, and hash each file once.
 
     partial  folder to build in, on the workspace's disk; what an interrupted build left there is removed
     models   task -> folder with model.safetensors and config.json; tasks that share a folder share one copy
-    lineage  JSON-able; stored in the manifest, so it is part of the digest: no times, no absolute paths
+
+    A file that is read-only, as the content store leaves its outputs, is linked; any other is copied.
     """
-    (workspace / STORE).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    try:
-        tasks: dict[str, str] = {}
-        copied: dict[Path, str] = {}
-        for task, folder in models.items():
-            if folder not in copied:
-                _copy_model(folder, partial / task)
-                copied[folder] = task
-            tasks[task] = copied[folder]
-        _copy_model(vae, partial / "vae")
-        _write_json(partial / SETTINGS, {"format": FORMAT, "tasks": tasks, "vae": "vae"})
-        files = {
-            path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for path in sorted(partial.rglob("*"))
-            if path.is_file()
-        }
-        _write_json(partial / MANIFEST, {"format": FORMAT, "files": files, "lineage": dict(lineage)})
-        digest = sha256(partial / MANIFEST)
-        _settle(partial, location(workspace, digest))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    parts: dict[Path, str] = {}
+    for task, folder in models.items():
+        if folder not in parts:
+            parts[folder] = task
+            _take_model(folder, partial / task)
+    _take_model(vae, partial / "vae")
+    tasks = {task: parts[folder] for task, folder in models.items()}
+    _write_json(partial / SETTINGS, {"format": FORMAT, "tasks": tasks, "vae": "vae"})
+    files = {
+        path.relative_to(partial).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(partial.rglob("*"))
+        if path.is_file()
+    }
+    return Gathered(partial, files, {vae: "vae"} | parts)
+
+
+def seal(workspace: Path, gathered: Gathered, lineage: Mapping[str, object], keep: bool = True) -> str:
+    """Write the manifest, store the bundle under its digest and return the digest.
+
+    lineage  JSON-able; stored in the manifest, so it is part of the digest: no times, no absolute paths
+    keep     false: the digest alone is wanted
+    """
+    manifest = {"format": FORMAT, "files": gathered.files, "lineage": dict(lineage)}
+    _write_json(gathered.partial / MANIFEST, manifest)
+    digest = sha256(gathered.partial / MANIFEST)
+    if keep:
+        (workspace / STORE).mkdir(parents=True, exist_ok=True)
+        _settle(gathered.partial, location(workspace, digest))
     return digest
 
 
@@ -76,7 +110,7 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, object]:
     """Hash every file again and return the manifest.
 
     Raises GokuError where the manifest is missing or is not the one of `digest`, where a file is missing, changed or
-    not listed, where a name leads out of the folder, and where anything is a link.
+    not listed, where a name leads out of the folder, and where anything is a link. The signature is not looked at here.
     """
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
@@ -96,7 +130,7 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, object]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise GokuError(f"{folder}: {name} is a link; a bundle holds plain files only. Do not use this bundle.")
-        if path.is_file() and name != MANIFEST:
+        if path.is_file() and name not in (MANIFEST, SIGNATURE):
             found.add(name)
     if missing := sorted(set(listed) - found):
         raise GokuError(f"{folder}: {', '.join(missing)} missing. {_MEND}")
@@ -111,12 +145,15 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, object]:
 _MEND = "Run `goku promote` to make it again from models/, or restore it from a copy."
 
 
-def _copy_model(source: Path, target: Path) -> None:
+def _take_model(source: Path, target: Path) -> None:
     target.mkdir()
     for name in (WEIGHTS, SETTINGS):
         if not (source / name).is_file():
             raise GokuError(f"{source / name} is missing: `goku run` makes it.")
-        shutil.copyfile(source / name, target / name)
+        if (source / name).stat().st_mode & 0o222:
+            shutil.copyfile(source / name, target / name)
+        else:
+            link((source / name).resolve(), target / name)
     try:
         with safe_open(target / WEIGHTS, framework="np") as tensors:
             empty = not list(tensors.keys())
@@ -137,10 +174,17 @@ def _settle(partial: Path, place: Path) -> None:
             verify(place, place.name)
             return
         except GokuError:
+            if (place / SIGNATURE).is_file():  # it signs the digest, which is the same
+                shutil.copyfile(place / SIGNATURE, partial / SIGNATURE)
             shutil.rmtree(place)
     for path in partial.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.chmod(0o444)
-    partial.replace(place)
+    try:
+        partial.replace(place)
+    except OSError as error:  # another process was first
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        verify(place, place.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ from goku_core.promote.bundle import sha256
 
 FOLDER = "reports/evaluation"
 SUMMARY = "summary.json"
+RECORDS = "records.parquet"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and its 95 % interval, in the score's own unit."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,16 @@ class Evidence:
     vae: str | None = None
     protocol: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)  # every score by its name, as `scores` has them
+    records: Path | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is still known of the champion's evaluation. scores: empty, records: None where it is gone."""
+
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    records: Path | None = None
 
 
 def read(folder: Path) -> Evidence:
@@ -44,6 +65,8 @@ def read(folder: Path) -> Evidence:
             vae=summary.get("vae"),
             protocol=summary.get("protocol"),
             files={name: sha256(folder / name) for name in _records(folder)},
+            scores=scores(summary),
+            records=folder / RECORDS if (folder / RECORDS).is_file() else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GokuError(
@@ -52,6 +75,26 @@ def read(folder: Path) -> Evidence:
     if not 0.0 <= evidence.interval[0] <= evidence.score <= evidence.interval[1] <= 1.0:
         raise GokuError(f"{path}: score {evidence.score} and interval {evidence.interval} do not fit together.")
     return evidence
+
+
+def scores(summary: Mapping[str, Any]) -> dict[str, Score]:
+    """Scores of a summary by name: `overall`, `geneval/TASK`, and `BENCHMARK/DIMENSION` of clips; those without a value
+    are left out, as if they had not been measured."""
+    found = {"overall": summary["overall"]}
+    found |= {f"geneval/{task}": told for task, told in summary.get("tasks", {}).items()}
+    for benchmark, dimensions in summary.get("clips", {}).items():
+        found |= {f"{benchmark}/{name}": told for name, told in dimensions.items() if isinstance(told, Mapping)}
+    return {
+        name: Score(float(told["score"]), *(float(bound) for bound in told["interval"]))
+        for name, told in found.items()
+        if told.get("score") is not None
+    }
+
+
+def past(workspace: Path, digest: str, files: Mapping[str, str]) -> Past:
+    """The champion's evaluation, from the workspace or the store. digest: of its summary; files: name -> SHA-256."""
+    summary = summary_of(workspace, digest)
+    return Past(scores(summary) if summary else {}, _kept(workspace, RECORDS, files.get(RECORDS)))
 
 
 def _records(folder: Path) -> list[str]:
@@ -65,10 +108,32 @@ def summary_of(workspace: Path, digest: str) -> dict[str, Any]:
 
     Empty where neither has it any more.
     """
-    for path in (workspace / FOLDER / SUMMARY, workspace / ".goku/store" / digest[:2] / digest):
-        if path.is_file() and sha256(path) == digest:
-            return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    path = _kept(workspace, SUMMARY, digest)
+    return json.loads(path.read_text(encoding="utf-8")) if path else {}
+
+
+def outdated(workspace: Path, digest: str) -> str:
+    """Why a summary is no longer the evidence about its models: they were evaluated again, or it is gone. Empty: it is."""
+    summary = summary_of(workspace, digest)
+    if not summary:
+        return "its evaluation is gone from the workspace and from .goku/store."
+    present = workspace / FOLDER / SUMMARY
+    if present.is_file() and sha256(present) != digest:
+        try:
+            now = json.loads(present.read_text(encoding="utf-8"))
+        except ValueError:
+            now = {}
+        if now.get("models") == summary["models"]:
+            return "its models were evaluated again since it was judged."
+    return ""
+
+
+def _kept(workspace: Path, name: str, digest: str | None) -> Path | None:
+    """A file of an evaluation by its SHA-256, wherever it still lies."""
+    if not digest:
+        return None
+    places = (workspace / FOLDER / name, workspace / ".goku/store" / digest[:2] / digest)
+    return next((path for path in places if path.is_file() and sha256(path) == digest), None)
 
 
 def mismatches(evidence: Evidence, to_promote: dict[str, str], vae: str) -> list[str]:

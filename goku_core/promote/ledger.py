@@ -13,19 +13,22 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.files import write_json
 
 FOLDER = "ledger"
 ATTEMPTS = 20
 
-Decision = Literal["promoted", "refused", "rolled-back"]
+GATES = "gates"
+
+Decision = Literal["promoted", "refused", "awaiting", "rolled-back"]
 
 
 class Entry(BaseModel):
@@ -47,6 +50,8 @@ class Entry(BaseModel):
     reason: str
     time: str  # UTC, ISO 8601
     by: str
+    gate: str | None = None  # SHA-256 of the rules in ledger/gates; null: by hand, or before rules were kept
+    answers: int | None = None  # number of the awaiting entry that this one approves or declines
 
 
 class Draft(BaseModel):
@@ -61,6 +66,9 @@ class Draft(BaseModel):
     protocol: str | None
     evidence: str
     reason: str
+    by: str | None = None  # who decided; null: git's user
+    gate: str | None = None
+    answers: int | None = None
 
 
 def read(workspace: Path, verify: bool = True) -> list[Entry]:
@@ -96,6 +104,11 @@ def head(workspace: Path) -> str | None:
     return hashlib.sha256(files[-1].read_bytes()).hexdigest() if files else None
 
 
+def knows(workspace: Path, digest: str) -> bool:
+    """Is there an entry with that SHA-256? A registry that saw one which is gone stands beside a ledger that was cut."""
+    return any(hashlib.sha256(path.read_bytes()).hexdigest() == digest for path in _files(workspace))
+
+
 def append(workspace: Path, decide: Callable[[list[Entry]], Draft | None]) -> Entry | None:
     """Write what `decide` makes of the ledger as it stands; None from it writes nothing.
 
@@ -112,8 +125,8 @@ def append(workspace: Path, decide: Callable[[list[Entry]], Draft | None]) -> En
             previous=head(workspace),
             version=version_of(entries, draft.bundle),
             time=datetime.now(UTC).isoformat(timespec="seconds"),
-            by=_who(workspace),
-            **draft.model_dump(),
+            by=draft.by or _who(workspace),
+            **draft.model_dump(exclude={"by"}),
         )
         if _publish(workspace, entry):
             return entry
@@ -149,15 +162,54 @@ def champion(entries: list[Entry]) -> Entry | None:
     return line[-1] if line else None
 
 
+def awaiting(entries: list[Entry]) -> list[Entry]:
+    """Entries that wait for a person, oldest first: nothing has been decided about their bundle since."""
+    newest = {entry.bundle: entry for entry in entries}
+    return [entry for entry in newest.values() if entry.decision == "awaiting"]
+
+
 def roles(entries: list[Entry], alias: str) -> dict[str, str | None]:
-    """Which bundle has which part: the champion (`alias`), `previous`, and `challenger`, the newest candidate refused
-    since the last change of champion."""
+    """Which bundle has which part: the champion (`alias`), `previous`, and `challenger`: of the candidates since the last
+    change of champion the newest that waits for approval, else the newest refused."""
     line = champions(entries)
     standing = line[-1].bundle if line else None
     previous = line[-2].bundle if len(line) > 1 else None
-    changed = max((e.number for e in entries if e.decision != "refused"), default=0)
-    refused = [e.bundle for e in entries if e.decision == "refused" and e.number > changed and e.bundle != standing]
-    return {alias: standing, "previous": previous, "challenger": refused[-1] if refused else None}
+    changed = max((e.number for e in entries if e.decision in ("promoted", "rolled-back")), default=0)
+    later = [e for e in entries if e.number > changed and e.bundle != standing]
+    waiting = [e.bundle for e in awaiting(later)]
+    refused = [e.bundle for e in later if e.decision == "refused"]
+    return {alias: standing, "previous": previous, "challenger": ([None, *refused, *waiting])[-1]}
+
+
+def gate_digest(rules: Mapping[str, Any]) -> str:
+    """SHA-256 of a gate's rules as they are kept in ledger/gates."""
+    return hashlib.sha256((json.dumps(rules, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()).hexdigest()
+
+
+def keep_gate(workspace: Path, rules: Mapping[str, Any]) -> str:
+    """Keep a gate's rules beside the entries, named by their SHA-256, which is returned."""
+    digest = gate_digest(rules)
+    place = _gate(workspace, digest)
+    if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != digest:
+        write_json(place, dict(rules))
+    return digest
+
+
+def _gate(workspace: Path, digest: str) -> Path:
+    return workspace / FOLDER / GATES / f"{digest}.json"
+
+
+def faults_of_gates(workspace: Path, entries: list[Entry]) -> list[str]:
+    """Where the rules that entries were decided by are gone or were changed."""
+    faults = []
+    for digest in dict.fromkeys(entry.gate for entry in entries if entry.gate):
+        place = _gate(workspace, digest)
+        numbers = ", ".join(str(entry.number) for entry in entries if entry.gate == digest)
+        if not place.is_file():
+            faults.append(f"{place}: the rules of entries {numbers} are missing")
+        elif hashlib.sha256(place.read_bytes()).hexdigest() != digest:
+            faults.append(f"{place}: the rules of entries {numbers} were changed after the decision")
+    return faults
 
 
 def _name(number: int) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.errors import GokuError
-from goku_core.promote import bundle, evidence, gate, ledger, registry
+from goku_core.promote import bundle, evidence, gate, ledger, registry, signature
 from goku_core.promote.ledger import Draft, Entry
 from goku_core.promote.request import Request
 
@@ -30,6 +30,7 @@ class Report(BaseModel):
     score: float
     interval: tuple[float, float]
     kept: bool  # false: the evidence is about other bytes, so the bundle was not kept
+    approvers: list[str] = []  # of an awaiting candidate: who may approve it
 
 
 def promote(request: Request, context: Context) -> Report:
@@ -45,32 +46,45 @@ def promote(request: Request, context: Context) -> Report:
     for folder in (*folders.values(), vae):
         if not (folder / bundle.WEIGHTS).is_file():
             raise GokuError(f"{folder / bundle.WEIGHTS} is missing: `goku run` makes it.")
-    to_promote = {phase: bundle.sha256(folder / bundle.WEIGHTS) for phase, folder in folders.items()}
-    vae_digest = bundle.sha256(vae / bundle.WEIGHTS)
-    faults = evidence.mismatches(proof, to_promote, vae_digest)
-    lineage = {
-        "phases": phases,
-        "models": to_promote,
-        "vae": vae_digest,
-        "evaluation": proof.files,
-        "score": proof.score,
-        "interval": list(proof.interval),
-        "protocol": proof.protocol,
-    }
+    demanded = signature.trusted(context.workspace, request.trusted_keys)
+    signer = signature.signer()
+    if demanded and request.gate.approver is None and (signer is None or signer.public not in demanded):
+        raise GokuError(
+            f"promote.trusted_keys demands a signature, and {signature.VARIABLE} names no key that is trusted. Name one, "
+            "or let a person sign and approve (promote.gate.approver, `goku registry sign VERSION`)."
+        )
     context.say(f"bundling {', '.join(sorted(set(phases.values())))} and the VAE")
-    digest = bundle.build(
+    partial = context.scratch / "bundle"
+    try:
+        gathered = bundle.gather(partial, {task: folders[phase] for task, phase in phases.items()}, vae)
+        to_promote = {phase: gathered.weights(folder) for phase, folder in folders.items()}
+        vae_digest = gathered.weights(vae)
+        faults = evidence.mismatches(proof, to_promote, vae_digest)
+        lineage = {
+            "phases": phases,
+            "models": to_promote,
+            "vae": vae_digest,
+            "evaluation": proof.files,
+            "score": proof.score,
+            "interval": list(proof.interval),
+            "protocol": proof.protocol,
+        }
+        # bytes that nothing vouches for are not kept where somebody could serve them
+        digest = bundle.seal(context.workspace, gathered, lineage, keep=not faults)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    if signer is not None and not faults:
+        signature.sign(context.workspace, digest, signer)
+    rules = ledger.keep_gate(context.workspace, request.gate.model_dump(mode="json"))
+    ledger.append(
         context.workspace,
-        context.scratch / "bundle",
-        {task: folders[phase] for task, phase in phases.items()},
-        vae,
-        lineage,
+        lambda entries: gate.decide(
+            request.gate, proof, digest, faults, entries, _past(context.workspace, ledger.champion(entries))
+        ),
     )
-    ledger.append(context.workspace, lambda entries: gate.decide(request.gate, proof, digest, faults, entries))
-    entry = gate.settled(ledger.read(context.workspace), digest, proof.digest)
+    entry = gate.settled(ledger.read(context.workspace), digest, proof.digest, rules)
     if entry is None:
         raise GokuError("The champion changed while the candidate was judged. Run `goku run promote` again.")
-    if faults:  # bytes that nothing vouches for are not kept where somebody could serve them
-        shutil.rmtree(bundle.location(context.workspace, digest))
     registry.mirror(context.workspace, request.registry_name, request.alias)
     report = Report(
         decision=entry.decision,
@@ -82,6 +96,7 @@ def promote(request: Request, context: Context) -> Report:
         score=proof.score,
         interval=proof.interval,
         kept=not faults,
+        approvers=(request.gate.approver or []) if entry.decision == "awaiting" else [],
     )
     context.output(OUTPUT).write_text(
         json.dumps(report.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8"
@@ -122,13 +137,18 @@ def rollback(workspace: Path, request: Request, to: int | None, because: str) ->
         if target.bundle == line[-1].bundle:
             raise GokuError(f"Version {target.version} is the champion already.")
         reason = because or f"back from version {line[-1].version}"
-        return _by_hand(workspace, target, "rolled-back", line[-1].bundle, reason)
+        return _by_hand(workspace, request, target, "rolled-back", line[-1].bundle, reason)
 
     return _written(workspace, request, ledger.append(workspace, draft))
 
 
-def promote_by_hand(workspace: Path, request: Request, version: int, because: str) -> Entry:
-    """Make a registered candidate champion although the gate refused it; the ledger says who and why."""
+def promote_by_hand(workspace: Path, request: Request, version: int, because: str, by: str | None = None) -> Entry:
+    """Make a registered candidate champion although the gate refused it; the ledger says who and why.
+
+    Where the gate names approvers only one of them may overrule it. by: whose decision it is; None: git's user.
+    """
+    if request.gate.approver is not None:
+        _entitled(request, by)
 
     def draft(entries: list[Entry]) -> Draft:
         candidate = _known(entries, version)
@@ -136,15 +156,67 @@ def promote_by_hand(workspace: Path, request: Request, version: int, because: st
         if standing is not None and standing.bundle == candidate.bundle:
             raise GokuError(f"Version {version} is the champion already.")
         against = standing.bundle if standing else None
-        return _by_hand(workspace, candidate, "promoted", against, f"by hand: {because}")
+        return _by_hand(workspace, request, candidate, "promoted", against, f"by hand: {because}", by=by)
 
     return _written(workspace, request, ledger.append(workspace, draft))
 
 
-def resolve(workspace: Path, name: str, alias: str = "champion") -> tuple[Path, str]:
+def approve(workspace: Path, request: Request, version: int, by: str, because: str) -> Entry:
+    """Make a candidate champion that met every rule and waits for a person.
+
+    Raises GokuError where it does not wait, where `by` may not approve, and where what was to be approved is no longer
+    what there is: another champion, other rules, an evaluation that was made again or is gone, changed bytes, a
+    signature that is demanded and missing. `by` is taken at its word: who may write to the ledger's folder is a matter
+    of its permissions.
+    """
+    _entitled(request, by)
+
+    def draft(entries: list[Entry]) -> Draft:
+        candidate = _waiting(entries, version)
+        standing = ledger.champion(entries)
+        again = "Run `goku promote` again."
+        if (standing.bundle if standing else None) != candidate.against:
+            now = f"version {standing.version}" if standing else "nobody"
+            raise GokuError(f"Version {version} was judged against another champion; now it is {now}. {again}")
+        if candidate.gate != ledger.gate_digest(request.gate.model_dump(mode="json")):
+            raise GokuError(f"promote.gate was changed since version {version} was judged. {again}")
+        if reason := evidence.outdated(workspace, candidate.evidence):
+            raise GokuError(f"Version {version}: {reason} {again}")
+        reason = f"approved by {by}: {because}" if because else f"approved by {by}"
+        return _by_hand(
+            workspace, request, candidate, "promoted", candidate.against, reason, by, candidate.gate, candidate.number
+        )
+
+    return _written(workspace, request, ledger.append(workspace, draft))
+
+
+def decline(workspace: Path, request: Request, version: int, by: str, because: str) -> Entry:
+    """Refuse a candidate that waits for a person. Raises GokuError where it does not wait, or `by` may not say so."""
+    _entitled(request, by)
+
+    def draft(entries: list[Entry]) -> Draft:
+        candidate = _waiting(entries, version)
+        standing = ledger.champion(entries)
+        facts = candidate.model_dump(include={"bundle", "against", "score", "interval", "protocol", "evidence", "gate"})
+        reason = f"declined by {by}: {because}" if because else f"declined by {by}"
+        return Draft(
+            decision="refused",
+            champion=standing.bundle if standing else None,
+            reason=reason,
+            by=by,
+            answers=candidate.number,
+            **facts,
+        )
+
+    return _written(workspace, request, ledger.append(workspace, draft))
+
+
+def resolve(workspace: Path, name: str, alias: str = "champion", signed: bool = True) -> tuple[Path, str]:
     """Bundle folder and digest for a name: alias, `previous`, `challenger`, version number, 12+ digits of a digest.
 
-    Reads the ledger only, never MLflow. Raises GokuError where there is no such bundle or its files were changed.
+    Reads the ledger only, never MLflow. Raises GokuError where there is no such bundle, where its files were changed, and
+    where its signature is wrong, or missing although promote.trusted_keys demands one (signed=False: who is about to
+    sign it looks at the bytes alone).
     """
     entries = ledger.read(workspace)
     if not entries:
@@ -160,6 +232,8 @@ def resolve(workspace: Path, name: str, alias: str = "champion") -> tuple[Path, 
             "models/ still holds its weights."
         )
     bundle.verify(folder, digest)
+    if signed:
+        signature.check(folder, digest, signature.trusted(workspace))
     return folder, digest
 
 
@@ -196,8 +270,51 @@ def _promoted(entries: list[Entry], version: int) -> Entry:
     return known
 
 
-def _by_hand(workspace: Path, target: Entry, decision: ledger.Decision, against: str | None, reason: str) -> Draft:
-    bundle.verify(bundle.location(workspace, target.bundle), target.bundle)
+def _entitled(request: Request, by: str | None) -> None:
+    """Raises GokuError unless the gate lets this person decide."""
+    if request.gate.approver is None:
+        raise GokuError("promote.gate.approver names nobody, so nothing waits for approval. Run `goku promote`.")
+    if by not in request.gate.approver:
+        allowed = ", ".join(request.gate.approver)
+        who = f"{by} may not decide this" if by else "This is not for everybody to decide"
+        raise GokuError(f"{who}: promote.gate.approver names {allowed}. One of them gives --by NAME.")
+
+
+def _waiting(entries: list[Entry], version: int) -> Entry:
+    waiting = ledger.awaiting(entries)
+    found = next((entry for entry in waiting if entry.version == version), None)
+    if found is None:
+        others = ", ".join(str(entry.version) for entry in waiting) or "none"
+        last = _known(entries, version)
+        raise GokuError(f"Version {version} does not wait for approval, it is {last.decision}. Waiting: {others}.")
+    return found
+
+
+def _past(workspace: Path, standing: Entry | None) -> evidence.Past:
+    """What is still known of the champion's evaluation: its records are named by the manifest of its bundle."""
+    if standing is None:
+        return evidence.Past()
+    manifest = bundle.location(workspace, standing.bundle) / bundle.MANIFEST
+    files: dict[str, str] = {}
+    if manifest.is_file() and bundle.sha256(manifest) == standing.bundle:
+        files = json.loads(manifest.read_text(encoding="utf-8")).get("lineage", {}).get("evaluation", {})
+    return evidence.past(workspace, standing.evidence, files)
+
+
+def _by_hand(
+    workspace: Path,
+    request: Request,
+    target: Entry,
+    decision: ledger.Decision,
+    against: str | None,
+    reason: str,
+    by: str | None = None,
+    gate: str | None = None,
+    answers: int | None = None,
+) -> Draft:
+    folder = bundle.location(workspace, target.bundle)
+    bundle.verify(folder, target.bundle)
+    signature.check(folder, target.bundle, signature.trusted(workspace, request.trusted_keys))
     return Draft(
         decision=decision,
         bundle=target.bundle,
@@ -208,6 +325,9 @@ def _by_hand(workspace: Path, target: Entry, decision: ledger.Decision, against:
         protocol=target.protocol,
         evidence=target.evidence,
         reason=reason,
+        by=by,
+        gate=gate,
+        answers=answers,
     )
 
 

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Drop = Literal["paired", "interval"] | Annotated[float, Field(ge=0.0)]
+
+
+class Threshold(BaseModel):
+    """What one score of the evaluation must reach, beside the overall one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minimum: float | None = Field(default=None, description="lowest value, in the score's own unit; null for none")
+    bound: Literal["point", "low"] = Field(
+        default="point", description="what must reach it: the score itself, or the lower bound of its 95 % interval"
+    )
+    maximum_drop: Drop | None = Field(
+        default=None, description="how far below the champion's: as the gate's; null: it is not compared"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Threshold:
+        if self.minimum is None and self.maximum_drop is None:
+            raise ValueError("a threshold needs minimum, maximum_drop or both")
+        return self
 
 
 class Gate(BaseModel):
@@ -15,12 +37,30 @@ class Gate(BaseModel):
     minimum_score: float = Field(
         default=0.0, ge=0.0, le=1.0, description="lowest overall score (0 to 1) that may become champion"
     )
-    maximum_drop: Literal["interval"] | float = Field(
-        default="interval",
+    maximum_drop: Drop = Field(
+        default="paired",
         description=(
-            "how far below the champion's score a candidate may lie: `interval` = the half-width of the 95 % interval "
-            "of the difference, or a number (score points, 0 to 1)"
+            "how far below the champion's overall score a candidate may lie. `paired`: as far as chance explains on the "
+            "same prompts (95 % interval of the paired difference; `interval` where the champion's records are gone). "
+            "`interval`: the half-width of the 95 % interval of the difference of two independent scores. A number: "
+            "score points, 0 to 1"
         ),
+    )
+    thresholds: dict[str, Threshold] = Field(
+        default_factory=dict,
+        description=(
+            "rules for single scores, by name: {geneval/counting: {minimum: 0.5, bound: low}, motion/direction: "
+            "{maximum_drop: paired}}"
+        ),
+    )
+    required: list[str] = Field(
+        default_factory=list,
+        description="evaluations that must be there: a benchmark (motion) or one of its scores (i2v/direction)",
+    )
+    approver: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="who may approve a candidate that meets every rule; null: it becomes champion without being asked for",
     )
 
 
@@ -41,6 +81,13 @@ class Request(BaseModel):
         description="training phase whose model continues a first picture (i2v); null for none",
     )
     gate: Gate = Field(default_factory=Gate, description="when a candidate is refused")
+    trusted_keys: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]] = Field(
+        default_factory=list,
+        description=(
+            "public keys (base64, as `goku registry keygen` prints them) one of which must have signed a bundle before it "
+            "is promoted or loaded; empty: signatures are checked where there are any, and demanded nowhere"
+        ),
+    )
     registry_name: str = Field(
         default="goku", pattern=r"^[A-Za-z0-9_-]+$", description="name of the registered model in MLflow"
     )

@@ -114,4 +114,4 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "models/vae/model.safetensors").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(GokuError, match="not a safetensors file"):
         build(tmp_path)
-    assert not list((tmp_path / ".goku/bundles").iterdir())
+    assert not list((tmp_path / ".goku").glob("bundles/*"))

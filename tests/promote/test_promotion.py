@@ -10,7 +10,7 @@ from promote_workspace import candidate, context, promoted, write_evaluation, wr
 from goku_core.pipeline.errors import GokuError
 from goku_core.promote import ledger, promotion, registry
 from goku_core.promote.gate import allowed_drop
-from goku_core.promote.request import Gate, Request
+from goku_core.promote.request import Request
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_gate_allows_what_chance_explains(workspace: Path, score: float, decisio
 
 
 def test_allowed_drop_combines_both_intervals() -> None:
-    assert allowed_drop(Gate(), (0.4, 0.46), (0.5, 0.58)) == pytest.approx(0.05)
-    assert allowed_drop(Gate(maximum_drop=0.0), (0.4, 0.46), (0.5, 0.58)) == 0.0
+    assert allowed_drop("interval", (0.4, 0.46), (0.5, 0.58)) == pytest.approx(0.05)
+    assert allowed_drop(0.0, (0.4, 0.46), (0.5, 0.58)) == 0.0
 
 
 def test_minimum_score(workspace: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from promote_workspace import candidate, promoted
 
-from goku_core.promote import bundle, registry
+from goku_core.promote import bundle, registry, signature
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server did not answer within 120 s")
 
 
-@pytest.mark.slow
+@pytest.mark.platform
 def test_bundle_travels_as_artifact(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     workspace = tmp_path / "workspace"
@@ -70,5 +70,18 @@ def test_bundle_travels_as_artifact(tmp_path: Path, server: str, monkeypatch: py
     client = registry._client(workspace)
     version = client.get_model_version_by_alias("goku", "champion")
     assert len(client.search_model_versions("name = 'goku'")) == 1
-    fetched = client.download_artifacts(version.run_id, "bundle", str(tmp_path))
-    bundle.verify(Path(fetched), digest)
+    fetched = Path(client.download_artifacts(version.run_id, "model", str(tmp_path)))
+    bundle.verify(fetched / "bundle", digest)
+    assert not (fetched / "bundle/signature.json").exists()
+
+    # a signature and a decision that come later travel too
+    monkeypatch.setenv(signature.VARIABLE, str(tmp_path / "key.pem"))
+    public = signature.keygen(tmp_path / "key.pem")
+    signer = signature.signer()
+    assert signer is not None
+    signature.sign(workspace, digest, signer)
+    registry.mirror(workspace, "goku", "champion")
+    again = Path(client.download_artifacts(version.run_id, "model", str(tmp_path / "again")))
+    assert signature.check(again / "bundle", digest, [public])
+    assert public in (again / "MODEL_CARD.md").read_text()
+    assert client.get_model_version_by_alias("goku", "champion").tags["goku.signed_by"] == public

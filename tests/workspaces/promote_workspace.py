@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from goku_core.pipeline.context import Context
@@ -41,6 +43,16 @@ def write_evaluation(workspace: Path, score: float, half: float = 0.05, protocol
         "judge": {"fingerprint": "contour-0123"},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+
+
+def write_records(workspace: Path, scores: dict[str, list[float]]) -> None:
+    """Records of an evaluation: scores by task, one prompt each, of one judge."""
+    rows = [
+        {"benchmark": "geneval", "dimension": "geneval", "task": task, "prompt": f"{task} {number}", "judge": "j", "score": one}
+        for task, values in scores.items()
+        for number, one in enumerate(values)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), workspace / "reports/evaluation/records.parquet")
 
 
 def candidate(workspace: Path, value: float, score: float, half: float = 0.05) -> None:
