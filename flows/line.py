@@ -9,7 +9,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.approval import decide
 from flows.cells import run_cells
+from flows.forms import inside
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 
@@ -22,7 +24,10 @@ def line(cells: list[str] | None = None, strict: bool = False, workspace: str = 
         strict: work done by other code does not count as done.
         workspace: folder that holds params.yaml.
     """
-    return run_cells(cells or [], workspace, strict)
+    outcomes = run_cells(cells or [], workspace, strict)
+    if outcomes[-1]["cell"] == "promote":
+        decide(inside(workspace))
+    return outcomes
 
 
 def main() -> int:

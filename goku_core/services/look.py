@@ -9,7 +9,7 @@ from typing import Any
 
 from goku_core.services import processes, records
 from goku_core.services.records import Started
-from goku_core.services.servers import POOL, WORKER
+from goku_core.services.servers import POOLS, WORKER
 from goku_core.services.web import Silent, answers, ask
 
 HEARTBEAT_SECONDS = 90  # a worker that has said nothing for three of its heartbeats is not there
@@ -56,8 +56,12 @@ def worker_is_online(workspace: Path, api: str) -> bool:
 
 
 def _online(api: str, started: Started) -> bool:
+    return all(_polls(api, pool, started) for pool in POOLS)
+
+
+def _polls(api: str, pool: str, started: Started) -> bool:
     try:
-        known = ask(f"{api}/work_pools/{POOL}/workers/filter", {"limit": 20})
+        known = ask(f"{api}/work_pools/{pool}/workers/filter", {"limit": 20})
     except Silent:
         return False
     heard = [one["last_heartbeat_time"] for one in known if one["name"] == WORKER and one["status"] == "ONLINE"]

@@ -28,12 +28,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """port None: the one of last time, else the engine's own."""
+    """port None: the one of last time, else the engine's own. schedules: on or off; None: as they are."""
 
     host: str = servers.LOOPBACK
     prefect_port: int | None = None
     mlflow_port: int | None = None
     timeout: float = 120.0
+    schedules: bool | None = None
 
 
 def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
         for service in wanting:
             attempt.start(service)
         attempt.await_health(server)
-        registered = _register(workspace, server, attempt)
+        registered = _register(workspace, server, attempt, wanted.schedules)
         attempt.start(servers.worker(workspace, server))
         attempt.await_worker(server)
         if tracker:
@@ -174,12 +175,13 @@ def _taken(service: Service, error: OSError) -> str:
     return f"{service.title} cannot listen on {service.host}, port {service.port}: {error.strerror}."
 
 
-def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None:
+def _register(workspace: Path, server: Service, attempt: _Attempt, schedules: bool | None) -> int | None:
     """How many deployments were registered; None where nothing they are made from has changed."""
-    wanted = basis(workspace)
-    if records.remembered(workspace, "deployments") == wanted and attempt.how["prefect"] == "running":
+    wanted, unchanged = basis(workspace), schedules is None and attempt.how["prefect"] == "running"
+    if unchanged and records.remembered(workspace, "deployments") == wanted:
         return None
     command = [sys.executable, "-m", "flows.deployments", str(workspace)]
+    command += {True: ["--schedules"], False: ["--no-schedules"], None: []}[schedules]
     left = max(attempt.deadline - time.monotonic(), 1.0)
     try:
         done = subprocess.run(

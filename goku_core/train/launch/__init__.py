@@ -7,10 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.errors import FailureKind, GokuError
 
-# What a restart by whoever drives the stage would meet again.
-MENDED_BY_HAND = {"refused", "data bad", "diverged", "node bad"}
+# What a restart on the same machine would meet again, and what it is for whoever drives the stage.
+MENDED_BY_HAND: dict[str, FailureKind] = {
+    "refused": "user",
+    "data bad": "data",
+    "diverged": "numeric",
+    "node bad": "infrastructure",
+}
 
 
 def launch(job: Path) -> None:
@@ -41,6 +46,8 @@ def launch(job: Path) -> None:
     if told is None or "report" not in told:
         message = f"the launcher ended with code {code}, see above"
         raise GokuError(message) if code == 2 else RuntimeError(message)
-    if told["failure"]["kind"] in MENDED_BY_HAND:
-        raise GokuError(told["report"])
+    if (failed := told["failure"]["kind"]) in MENDED_BY_HAND:
+        error = GokuError(told["report"])
+        error.kind = MENDED_BY_HAND[failed]
+        raise error
     raise RuntimeError(told["report"])

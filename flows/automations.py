@@ -1,0 +1,77 @@
+"""What happens by itself: rules on Prefect's server, made from code with the deployments. Seen and switched on its page.
+
+The open server has no rule for dead runs: one whose process and worker are gone would be shown as running for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.settings import get_current_settings
+from prefect.states import StateType
+
+TRAINING = ["line", "vae", "train", "tune"]  # flows
+CHALLENGER = "goku.challenger.entered"  # event: the ledger has a new challenger
+SILENCE = "GOKU_DEAD_RUN_SECONDS"
+HEARTBEAT = "prefect.flow-run.heartbeat"
+# Whatever follows a heartbeat of a run that lives, or that has ended or left in order.
+SIGNS = {HEARTBEAT} | {
+    f"prefect.flow-run.{state}"
+    for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "AwaitingRetry")
+}
+
+
+def silence_seconds() -> float:
+    """How long a run may say nothing: three heartbeats, and never less than one and the time to send it."""
+    beat = get_current_settings().flows.heartbeat_frequency or 30
+    return max(float(os.environ.get(SILENCE, 3 * beat)), beat + 5.0)
+
+
+def automations(deployments: Mapping[str, UUID]) -> list[AutomationCore]:
+    """All rules. deployments: name (drill/local) -> id."""
+    dead = EventTrigger(
+        posture=Posture.Proactive,
+        after={HEARTBEAT},
+        expect=SIGNS,
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        for_each={"prefect.resource.id"},
+        within=timedelta(seconds=silence_seconds()),
+    )
+    message = f"no heartbeat for {silence_seconds():.0f} s: its process is gone. Run it again: finished work is kept"
+    failed = EventTrigger(
+        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": TRAINING},
+        for_each={"prefect.resource.id"},
+    )
+    drill = RunDeployment(deployment_id=deployments["drill/local"], parameters={"run": "{{ flow_run.id }}"})
+    entered = EventTrigger(expect={CHALLENGER}, for_each={"prefect.resource.id"})
+    again = RunDeployment(deployment_id=deployments["reevaluate/local"], parameters={"model": "challenger"})
+    return [
+        _rule("goku: dead run", dead, ChangeFlowRunState(state=StateType.CRASHED, message=message)),
+        _rule("goku: failed training", failed, drill),
+        _rule("goku: new challenger", entered, again),
+    ]
+
+
+def _rule(name: str, trigger: EventTrigger, action: ChangeFlowRunState | RunDeployment) -> AutomationCore:
+    return AutomationCore(name=name, description=__doc__ or "", trigger=trigger, actions=[action])
+
+
+async def register(client: PrefectClient, deployments: Mapping[str, UUID]) -> list[str]:
+    """Make or renew every rule, one of each name; one that was switched off stays off. Names."""
+    for rule in automations(deployments):
+        first, *others = [*await client.read_automations_by_name(rule.name), None]
+        if first is None:
+            await client.create_automation(rule)
+            continue
+        await client.update_automation(first.id, rule.model_copy(update={"enabled": first.enabled}))
+        for other in others[:-1]:
+            await client.delete_automation(other.id)
+    return [rule.name for rule in automations(deployments)]
