@@ -16,7 +16,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.settings import get_current_settings
 from prefect.states import StateType
 
-TRAINING = ["line", "vae", "train", "tune"]  # flows
+TRAINING = ["line", "vae", "train", "tune"]  # flows; others on the same server have heartbeats of their own pace
+FLOWS = [*TRAINING, "collect", "curate", "precompute", "evaluate", "promote", "reevaluate", "drill"]
 CHALLENGER = "goku.challenger.entered"  # event: the ledger has a new challenger
 SILENCE = "GOKU_DEAD_RUN_SECONDS"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -40,6 +41,7 @@ def automations(deployments: Mapping[str, UUID]) -> list[AutomationCore]:
         after={HEARTBEAT},
         expect=SIGNS,
         match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
         for_each={"prefect.resource.id"},
         within=timedelta(seconds=silence_seconds()),
     )

@@ -102,6 +102,13 @@ def show(as_json: bool) -> None:
         for run in found["runs"]:
             runs.add_row(run["name"], run["state"], (run["start"] or "")[:16].replace("T", " "), _took(run))
         console.print(runs)
+    for run in found["waiting"] or []:
+        console.print(f"waits for an answer: {run['name']} {run['url']}", soft_wrap=True)
+    for one in found["schedules"] or []:
+        state = "on" if one["active"] else "off (goku up --schedules)"
+        console.print(f"schedule {one['name']}: {one['cron']} {one['timezone']}, {state}")
+    if rules := found["automations"]:
+        console.print("automations: " + ", ".join(one["name"] + ("" if one["enabled"] else " (off)") for one in rules))
     disk = ", ".join(f"{name} {_size(size)}" for name, size in found["disk"].items() if name == "free" or size)
     console.print(f"disk: {disk}", soft_wrap=True)
     if found["memory"]:

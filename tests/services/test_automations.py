@@ -1,0 +1,205 @@
+"""What happens by itself, on one real server with a real worker: dead runs, reports, evaluations, approvals, schedules.
+
+In this order. The rules' times are short; everything else is as `goku up` makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from promote_workspace import candidate
+from served_workspace import ROOT, Place, call, small_workspace
+
+from goku_core.promote import ledger
+
+pytestmark = pytest.mark.platform
+SILENCE = 35  # s; heartbeats come every 30
+SLEEPER = "import sys, time\nimport flows\nfrom prefect import flow\nflow(name='line')(lambda: time.sleep(float(sys.argv[1])))()"
+NAMES = ["goku: dead run", "goku: failed training", "goku: new challenger"]
+
+
+class Served(Place):
+    sleepers: dict[str, subprocess.Popen[bytes]]
+    begun: float
+
+    def filtered(self, what: str, body: Any) -> list[dict[str, Any]]:
+        return call(f"{self.api}/{what}/filter", body)[1]
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        return self.filtered("flow_runs", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC"})
+
+    def start(self, deployment: str, **body: Any) -> str:
+        found = call(f"{self.api}/deployments/name/{deployment}")[1]
+        for _ in range(20):
+            status, run = call(f"{self.api}/deployments/{found['id']}/create_flow_run", body)
+            if status == 201:
+                return run["id"]
+            time.sleep(0.5)
+        raise AssertionError(run)
+
+    def state(self, run: str) -> str:
+        return call(f"{self.api}/flow_runs/{run}")[1]["state_name"]
+
+    def until(self, holds: Callable[[], Any], what: str, seconds: float = 150.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < deadline, what
+            time.sleep(0.5)
+        return found
+
+    def reaches(self, run: str, *states: str) -> str:
+        return self.until(lambda: (s := self.state(run)) in states and s, f"{run} is {self.state(run)}, not {states}")
+
+    def settings(self, **keys: Any) -> None:
+        params = yaml.safe_load((self.folder / "params.yaml").read_text())
+        params["promote"]["gate"] |= keys
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    place = Served(small_workspace(tmp_path_factory.mktemp("automations") / "w"))
+    place.settings(approver=["Ada", "Ben"])
+    place.sleepers = {}
+    try:
+        done = place.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE))
+        assert done.returncode == 0, done.stderr
+        for name, seconds in (("killed", 600), ("lives", 85)):
+            command = [sys.executable, "-c", SLEEPER, str(seconds)]
+            environment = place.environment(PREFECT_API_URL=place.api, GOKU_TEST=name)
+            place.sleepers[name] = subprocess.Popen(command, cwd=place.folder, env=environment, start_new_session=True)
+        place.begun = time.monotonic()
+        yield place
+    finally:
+        for process in place.sleepers.values():
+            process.kill()
+            process.wait()
+        place.goku("down", "--grace", "5")
+
+
+def test_rules_schedules_pools_and_retention_are_there_once(served: Served) -> None:
+    before = {one["name"]: one["id"] for one in served.filtered("automations", {})}
+    assert sorted(before) == NAMES
+    pools = {one["name"]: one["type"] for one in served.filtered("work_pools", {})}
+    assert pools == {"cpu": "process", "gpu": "process"}
+    assert {one["state"] for one in served.services().values()} == {"healthy"}
+    told = served.told("status", "--services")
+    (nightly,) = told["schedules"]
+    assert (nightly["entrypoint"], nightly["cron"], nightly["active"]) == (
+        "flows.reevaluate.reevaluate",
+        "30 2 * * *",
+        False,
+    )
+    server = call(f"{served.api}/admin/settings")[1]["server"]
+    assert set(server["services"]["db_vacuum"]["enabled"]) == {"events", "flow_runs"}
+
+    assert call(f"{served.api}/automations/{before[NAMES[2]]}", {"enabled": False}, "PATCH")[0] == 204
+    assert served.goku("up", "--schedules").returncode == 0
+    after = {one["name"]: one["id"] for one in served.filtered("automations", {})}
+    assert after == before, "registered again, the same rules"
+    told = served.told("status", "--services")
+    assert [one["active"] for one in told["schedules"]] == [True]
+    assert [one["enabled"] for one in told["automations"]] == [True, True, False], "what was switched off stays off"
+    assert call(f"{served.api}/automations/{before[NAMES[2]]}", {"enabled": True}, "PATCH")[0] == 204
+    (served.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text() + "# anew\n")
+    assert served.told("up")["registered"] == 11
+    assert served.told("status", "--services")["schedules"][0]["active"], "what was switched on stays on"
+    assert served.goku("up", "--no-schedules").returncode == 0
+    assert not served.told("status", "--services")["schedules"][0]["active"]
+
+
+def test_a_failed_training_is_reported(served: Served) -> None:
+    for folder in ("data/raw", "data/transcoded"):
+        (served.folder / folder).mkdir(parents=True)
+    (served.folder / "data/clips.parquet").write_bytes(b"this is no table")
+    run = served.start("vae/local")
+    served.reaches(run, "Failed")
+
+    def reported() -> Any:
+        return [one for one in served.runs("drill") if one["parameters"].get("run") == run]
+
+    (drill,) = served.until(reported, "no report was started")
+    served.reaches(drill["id"], "Completed", "Failed")  # failed: this machine is not fit, which it says as well
+    wanted = {"artifacts": {"flow_run_id": {"any_": [drill["id"]]}}}
+    told = {one["key"]: one["data"] for one in served.filtered("artifacts", wanted)}
+    assert "vae failed: data" in told["post-mortem"] and "Restore them" in told["post-mortem"]
+    assert "disk" in told["self-check"]
+    (task,) = served.filtered("task_runs", {"flow_runs": {"id": {"any_": [run]}}})
+    assert task["run_count"] == 2, "damaged data: one repetition"
+    assert len(reported()) == 1
+
+
+def test_a_dead_run_is_told_from_a_living_one(served: Served) -> None:
+    first, second = served.until(lambda: len(found := served.runs("line")) == 2 and found, "the runs never began")
+
+    def beats(run: str) -> int:
+        wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+        return call(f"{served.api}/events/filter", {"filter": wanted})[1]["total"]
+
+    served.until(lambda: beats(first["id"]) and beats(second["id"]), "no heartbeat")
+    os.killpg(served.sleepers["killed"].pid, signal.SIGKILL)
+    at = time.monotonic()
+    ended = served.until(
+        lambda: [one["id"] for one in served.runs("line") if one["state_name"] == "Crashed"], "nobody noticed", 120
+    )
+    took = time.monotonic() - at
+    assert len(ended) == 1
+    assert "no heartbeat for 35 s" in call(f"{served.api}/flow_runs/{ended[0]}")[1]["state"]["message"]
+    assert took < SILENCE + 30, took
+    assert served.sleepers["lives"].wait(timeout=120) == 0
+    (living,) = {first["id"], second["id"]} - set(ended)
+    assert served.reaches(living, "Completed") and beats(living) >= 3
+
+
+def test_nobody_answers_in_time_and_the_candidate_still_waits(served: Served) -> None:
+    candidate(served.folder, 1.0, 0.6)
+    run = served.start("promote/local", job_variables={"env": {"GOKU_APPROVAL_SECONDS": "5"}})
+    served.reaches(run, "Failed")
+    assert "never resumed" in call(f"{served.api}/flow_runs/{run}")[1]["state"]["message"]
+    assert [entry.decision for entry in ledger.read(served.folder)] == ["awaiting"]
+    done = served.goku("promote", "--approve", "1", "--by", "Ben", "--because", "seen by hand")
+    assert done.returncode == 0, done.stderr
+    assert ledger.champion(ledger.read(served.folder)).version == 1
+
+
+def test_a_new_challenger_is_evaluated_once(served: Served) -> None:
+    served.until(lambda: served.runs("reevaluate"), "no evaluation was started")
+    time.sleep(5)
+    (one,) = served.runs("reevaluate")
+    assert one["parameters"] == {"model": "challenger"}
+
+
+def test_a_suspended_promotion_outlives_the_servers_and_takes_only_an_approvers_word(served: Served) -> None:
+    candidate(served.folder, 2.0, 0.8)
+    run = served.start("promote/local")
+    served.reaches(run, "Suspended")
+    assert [one["id"] for one in served.told("status", "--services")["waiting"]] == [run]
+    assert ledger.champion(ledger.read(served.folder)).version == 1
+    assert served.goku("down", "--grace", "5").returncode == 0
+    assert served.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE)).returncode == 0
+    assert served.state(run) == "Suspended"
+
+    def answer(**words: Any) -> dict[str, Any]:
+        return call(f"{served.api}/flow_runs/{run}/resume", {"run_input": words})[1]
+
+    for wrong in (
+        {"approve": True, "by": "Mallory", "because": "trust me"},
+        {"approve": True, "by": "Ada"},
+        {"approve": True, "by": "Ada", "because": "fine", "command": "id"},
+    ):
+        assert answer(**wrong)["status"] == "REJECT", wrong
+    assert served.state(run) == "Suspended"
+    assert answer(approve=True, by="Ada", because="the clips look right; $(id)")["status"] == "ACCEPT"
+    served.reaches(run, "Completed")
+    last = ledger.read(served.folder)[-1]
+    assert (last.decision, last.version, last.by) == ("promoted", 2, "Ada")
+    assert "the clips look right; $(id)" in last.reason
+    assert served.told("status", "--services")["waiting"] == []
