@@ -66,14 +66,15 @@ def _rule(name: str, trigger: EventTrigger, action: ChangeFlowRunState | RunDepl
     return AutomationCore(name=name, description=__doc__ or "", trigger=trigger, actions=[action])
 
 
-async def register(client: PrefectClient, deployments: Mapping[str, UUID]) -> list[str]:
-    """Make or renew every rule, one of each name; one that was switched off stays off. Names."""
+async def register(client: PrefectClient, deployments: Mapping[str, UUID]) -> None:
+    """Make or renew every rule, one of each name; one that was switched off stays off."""
     for rule in automations(deployments):
-        first, *others = [*await client.read_automations_by_name(rule.name), None]
-        if first is None:
+        standing, *others = await client.read_automations_by_name(rule.name) or [None]
+        if standing is None:
             await client.create_automation(rule)
             continue
-        await client.update_automation(first.id, rule.model_copy(update={"enabled": first.enabled}))
-        for other in others[:-1]:
+        # All values are said, also those left at their defaults: the server takes no half of a rule.
+        said = rule.model_dump(exclude={"owner_resource"}) | {"enabled": standing.enabled}
+        await client.update_automation(standing.id, AutomationCore(**said))
+        for other in others:
             await client.delete_automation(other.id)
-    return [rule.name for rule in automations(deployments)]

@@ -36,7 +36,7 @@ ASIDE = (
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A champion whose evaluation was the real stage's, with a painter that knows the answers in the networks' place."""
     params = yaml.safe_load((ROOT / "params/nano.yaml").read_text())
-    params["evaluate"] |= {"prompts_per_task": 2, "images_per_prompt": 2, "bootstrap": 200}
+    params["evaluate"] |= {"prompts_per_task": 2, "images_per_prompt": 2, "bootstrap": 200, "photo_prefix": True}
     params["evaluate"] |= {"video": {"prompts": 2, "per_prompt": 1}, "image_to_video": {"prompts": 1, "per_prompt": 1}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     write_models(tmp_path, 1.0)

@@ -29,7 +29,9 @@ QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it runs code for whoever asks, in seven more processes (1.3 GB)
 }
 SETTABLE = {
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s; three of them missed, and a run counts as dead (flows.automations)
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s
+    # Three of them missed, and a run counts as dead (flows.automations).
+    "GOKU_DEAD_RUN_SECONDS": "90",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "7776000",  # s: runs that ended 90 days ago are forgotten
 }
 

@@ -16,6 +16,7 @@ from goku_core import config
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import lock
 from goku_core.services import look, processes, records, servers
+from goku_core.services.rearm import rearm
 from goku_core.services.records import Started
 from goku_core.services.registration import basis
 from goku_core.services.servers import Service
@@ -108,6 +109,8 @@ class _Attempt:
             self.tell(f"{service.title} ran and did not answer: {how}, and started again")
         elif before:
             self.tell(f"{service.title} had ended since it was started; its last words are in {before.log}.1")
+        if service.name == "prefect":
+            rearm(self.workspace, float(service.environment["GOKU_DEAD_RUN_SECONDS"]), self.tell)
         log = records.log_file(self.workspace, service.name)
         who = processes.start(service.command, self.workspace, service.environment, log)
         now = datetime.now(UTC).isoformat(timespec="seconds")

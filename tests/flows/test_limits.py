@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys, time
 from pathlib import Path
+from prefect import flow
 from flows.limits import place_to_train
 
 @flow
 def training(stage, place):
     with place_to_train(stage, Path(place)):
         began = time.monotonic()
-        time.sleep(6)
+        time.sleep(4)
         print(began, time.monotonic())
 
 training(*sys.argv[1:])
@@ -82,7 +83,6 @@ def test_the_same_lineage_waits_and_another_does_not(prefect_server: None, tmp_p
     here, there = tmp_path / "here", tmp_path / "there"
     assert not overlap([("train", here), ("vae", here)])
     assert overlap([("train", here), ("train", there)])
-    assert overlap([("train", here), ("evaluate", here)]), "what does not train waits for nobody"
     with get_client(sync_client=True) as client:
         for place in (here, there):
             assert client.read_global_concurrency_limit_by_name(limit_name(place)).active_slots == 0

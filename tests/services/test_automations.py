@@ -11,13 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from browser import PROGRAM, Browser
 from promote_workspace import candidate
 from served_workspace import ROOT, Place, call, small_workspace
 
+from goku_core.media.encode import write_image
 from goku_core.promote import ledger
 
 pytestmark = pytest.mark.platform
@@ -28,7 +32,16 @@ NAMES = ["goku: dead run", "goku: failed training", "goku: new challenger"]
 
 class Served(Place):
     sleepers: dict[str, subprocess.Popen[bytes]]
-    begun: float
+
+    def sleep(self, name: str, seconds: float) -> None:
+        """A run that lasts, started in a shell: no worker looks after it."""
+        command = [sys.executable, "-c", SLEEPER, str(seconds)]
+        environment = self.environment(PREFECT_API_URL=self.api)
+        self.sleepers[name] = subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True)
+
+    def beats(self, run: str) -> int:
+        wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+        return call(f"{self.api}/events/filter", {"filter": wanted})[1]["total"]
 
     def filtered(self, what: str, body: Any) -> list[dict[str, Any]]:
         return call(f"{self.api}/{what}/filter", body)[1]
@@ -72,11 +85,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         done = place.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE))
         assert done.returncode == 0, done.stderr
-        for name, seconds in (("killed", 600), ("lives", 85)):
-            command = [sys.executable, "-c", SLEEPER, str(seconds)]
-            environment = place.environment(PREFECT_API_URL=place.api, GOKU_TEST=name)
-            place.sleepers[name] = subprocess.Popen(command, cwd=place.folder, env=environment, start_new_session=True)
-        place.begun = time.monotonic()
+        place.sleep("killed", 600)
+        place.sleep("lives", 85)
         yield place
     finally:
         for process in place.sleepers.values():
@@ -140,11 +150,7 @@ def test_a_failed_training_is_reported(served: Served) -> None:
 def test_a_dead_run_is_told_from_a_living_one(served: Served) -> None:
     first, second = served.until(lambda: len(found := served.runs("line")) == 2 and found, "the runs never began")
 
-    def beats(run: str) -> int:
-        wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
-        return call(f"{served.api}/events/filter", {"filter": wanted})[1]["total"]
-
-    served.until(lambda: beats(first["id"]) and beats(second["id"]), "no heartbeat")
+    served.until(lambda: served.beats(first["id"]) and served.beats(second["id"]), "no heartbeat")
     os.killpg(served.sleepers["killed"].pid, signal.SIGKILL)
     at = time.monotonic()
     ended = served.until(
@@ -156,7 +162,7 @@ def test_a_dead_run_is_told_from_a_living_one(served: Served) -> None:
     assert took < SILENCE + 30, took
     assert served.sleepers["lives"].wait(timeout=120) == 0
     (living,) = {first["id"], second["id"]} - set(ended)
-    assert served.reaches(living, "Completed") and beats(living) >= 3
+    assert served.reaches(living, "Completed") and served.beats(living) >= 3
 
 
 def test_nobody_answers_in_time_and_the_candidate_still_waits(served: Served) -> None:
@@ -203,3 +209,42 @@ def test_a_suspended_promotion_outlives_the_servers_and_takes_only_an_approvers_
     assert (last.decision, last.version, last.by) == ("promoted", 2, "Ada")
     assert "the clips look right; $(id)" in last.reason
     assert served.told("status", "--services")["waiting"] == []
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs chromium")
+def test_a_picture_of_a_run_shows_with_no_bucket_behind_it(served: Served, tmp_path: Path) -> None:
+    """The artifact carries its picture: the page asks nobody else for it."""
+    picture = tmp_path / "drawn.png"
+    write_image(picture, np.full((40, 60, 3), (200, 30, 30), np.uint8))
+    program = (
+        "from pathlib import Path\nfrom prefect.artifacts import create_markdown_artifact\nfrom flows.scores import pictures\n"
+        f"shown = [{{'file': Path({str(picture)!r}), 'prompt': 'a red square', 'right': True, 'reason': ''}}]\n"
+        "print(create_markdown_artifact(pictures(shown), key='drawn'))"
+    )
+    environment = served.environment(PREFECT_API_URL=served.api)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    picture.unlink()
+    with Browser(tmp_path / "profile") as browser:
+        address = f"{served.api.removesuffix('/api')}/artifacts/artifact/{done.stdout.split()[-1]}"
+        browser.call("Page.navigate", url=address)
+        shown = browser.wait("[...document.images].find(i => i.naturalWidth === 60 && i.naturalHeight === 40)?.src", 60)
+        assert shown.startswith("data:image/png;base64,")
+        asked = browser.ask("performance.getEntriesByType('resource').map(one => new URL(one.name).host)")
+        assert {host for host in asked if host} <= {f"127.0.0.1:{served.prefect_port}"}
+
+
+@pytest.mark.slow
+def test_a_server_that_was_away_calls_no_living_run_dead_and_misses_the_dead_one(served: Served) -> None:
+    old = {one["id"] for one in served.runs("line")}
+    served.sleep("dies", 600)
+    served.sleep("through", 600)
+    runs = served.until(lambda: len(found := {r["id"] for r in served.runs("line")} - old) == 2 and found, "not begun")
+    served.until(lambda: all(served.beats(run) for run in runs), "no heartbeat")
+    os.killpg(served.services()["prefect"]["pid"], signal.SIGKILL)
+    served.sleepers["dies"].kill()
+    time.sleep(SILENCE + 10)
+    assert served.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE)).returncode == 0
+    crashed = served.until(lambda: [run for run in runs if served.state(run) == "Crashed"], "nobody noticed", 240)
+    assert len(crashed) == 1
+    (living,) = runs - set(crashed)
+    assert served.state(living) == "Running" and served.beats(living) >= 3
