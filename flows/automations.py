@@ -52,18 +52,18 @@ def automations(deployments: Mapping[str, UUID]) -> list[AutomationCore]:
         match_related={"prefect.resource.role": "flow", "prefect.resource.name": TRAINING},
         for_each={"prefect.resource.id"},
     )
-    drill = RunDeployment(deployment_id=deployments["drill/local"], parameters={"run": "{{ flow_run.id }}"})
+    failing = {"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}}
+    drill = RunDeployment(deployment_id=deployments["drill/local"], parameters=failing)
     entered = EventTrigger(expect={CHALLENGER}, for_each={"prefect.resource.id"})
     again = RunDeployment(deployment_id=deployments["reevaluate/local"], parameters={"model": "challenger"})
     return [
-        _rule("goku: dead run", dead, ChangeFlowRunState(state=StateType.CRASHED, message=message)),
-        _rule("goku: failed training", failed, drill),
-        _rule("goku: new challenger", entered, again),
+        AutomationCore(name=f"goku: {name}", description="docs/team.md", trigger=trigger, actions=[action])
+        for name, trigger, action in (
+            ("dead run", dead, ChangeFlowRunState(state=StateType.CRASHED, message=message)),
+            ("failed training", failed, drill),
+            ("new challenger", entered, again),
+        )
     ]
-
-
-def _rule(name: str, trigger: EventTrigger, action: ChangeFlowRunState | RunDeployment) -> AutomationCore:
-    return AutomationCore(name=name, description=__doc__ or "", trigger=trigger, actions=[action])
 
 
 async def register(client: PrefectClient, deployments: Mapping[str, UUID]) -> None:

@@ -33,6 +33,9 @@ NAMES = ["goku: dead run", "goku: failed training", "goku: new challenger"]
 class Served(Place):
     sleepers: dict[str, subprocess.Popen[bytes]]
 
+    def environment(self, **variables: str) -> dict[str, str]:
+        return super().environment(GOKU_DEAD_RUN_SECONDS=str(SILENCE), **variables)
+
     def sleep(self, name: str, seconds: float) -> None:
         """A run that lasts, started in a shell: no worker looks after it."""
         command = [sys.executable, "-c", SLEEPER, str(seconds)]
@@ -83,7 +86,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     place.settings(approver=["Ada", "Ben"])
     place.sleepers = {}
     try:
-        done = place.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE))
+        done = place.goku("up", "--timeout", "280")
         assert done.returncode == 0, done.stderr
         place.sleep("killed", 600)
         place.sleep("lives", 85)
@@ -122,8 +125,13 @@ def test_rules_schedules_pools_and_retention_are_there_once(served: Served) -> N
     (served.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text() + "# anew\n")
     assert served.told("up")["registered"] == 11
     assert served.told("status", "--services")["schedules"][0]["active"], "what was switched on stays on"
+    planned = served.until(
+        lambda: [one for one in served.runs("reevaluate") if one["auto_scheduled"]], "nothing planned"
+    )
+    assert {one["expected_start_time"][11:16] for one in planned} == {"02:30"} and planned[0]["parameters"] == {}
     assert served.goku("up", "--no-schedules").returncode == 0
     assert not served.told("status", "--services")["schedules"][0]["active"]
+    assert served.runs("reevaluate") == []
 
 
 def test_a_failed_training_is_reported(served: Served) -> None:
@@ -190,7 +198,7 @@ def test_a_suspended_promotion_outlives_the_servers_and_takes_only_an_approvers_
     assert [one["id"] for one in served.told("status", "--services")["waiting"]] == [run]
     assert ledger.champion(ledger.read(served.folder)).version == 1
     assert served.goku("down", "--grace", "5").returncode == 0
-    assert served.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE)).returncode == 0
+    assert served.goku("up", "--timeout", "280").returncode == 0
     assert served.state(run) == "Suspended"
 
     def answer(**words: Any) -> dict[str, Any]:
@@ -243,7 +251,7 @@ def test_a_server_that_was_away_calls_no_living_run_dead_and_misses_the_dead_one
     os.killpg(served.services()["prefect"]["pid"], signal.SIGKILL)
     served.sleepers["dies"].kill()
     time.sleep(SILENCE + 10)
-    assert served.goku("up", "--timeout", "280", GOKU_DEAD_RUN_SECONDS=str(SILENCE)).returncode == 0
+    assert served.goku("up", "--timeout", "280").returncode == 0
     crashed = served.until(lambda: [run for run in runs if served.state(run) == "Crashed"], "nobody noticed", 240)
     assert len(crashed) == 1
     (living,) = runs - set(crashed)
