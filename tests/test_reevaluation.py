@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -32,19 +33,27 @@ ASIDE = (
 )
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A champion whose evaluation was the real stage's, with a painter that knows the answers in the networks' place."""
+    place = tmp_path_factory.mktemp("begun")
     params = yaml.safe_load((ROOT / "params/nano.yaml").read_text())
     params["evaluate"] |= {"prompts_per_task": 2, "images_per_prompt": 2, "bootstrap": 200, "photo_prefix": True}
     params["evaluate"] |= {"video": {"prompts": 2, "per_prompt": 1}, "image_to_video": {"prompts": 1, "per_prompt": 1}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    write_models(tmp_path, 1.0)
+    (place / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_models(place, 1.0)
+    (cell,) = line.select(line.cells(config.load_params(place / "params.yaml")), ["evaluate"])
+    with pytest.MonkeyPatch.context() as patch:
+        paint(patch, ScenePainter())
+        execute(cell, place)
+    assert promoted(place).decision == "promoted"
+    return place
+
+
+@pytest.fixture
+def workspace(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     paint(monkeypatch, ScenePainter())
-    (cell,) = line.select(line.cells(config.load_params(tmp_path / "params.yaml")), ["evaluate"])
-    execute(cell, tmp_path)
-    assert promoted(tmp_path).decision == "promoted"
-    return tmp_path
+    return shutil.copytree(begun, tmp_path / "w")
 
 
 def paint(monkeypatch: pytest.MonkeyPatch, painter: ScenePainter) -> None:
@@ -83,6 +92,7 @@ def test_the_champion_holds_then_drops_and_the_line_is_as_it_was(
     assert not (workspace / ".goku/reevaluations" / good["bundle"][:12] / ".goku/store").exists()
 
 
+@pytest.mark.slow
 def test_the_same_noise_is_not_drawn_twice_and_other_rules_are_not_compared(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,27 @@ def test_rules_schedules_pools_and_retention_are_there_once(served: Served) -> N
     assert served.runs("reevaluate") == []
 
 
+def test_prefects_own_command_reads_the_same_file(served: Served) -> None:
+    def facts() -> dict[str, tuple[Any, ...]]:
+        found = served.filtered("deployments", {})
+        kept = ("work_pool_name", "work_queue_name", "name")
+        return {
+            one["entrypoint"]: (*(one[key] for key in kept), one["global_concurrency_limit"]["limit"]) for one in found
+        }
+
+    before = facts()
+    assert len(before) == 11
+    served.prefect("deploy", "--all", "--no-prompt")
+    assert facts() == before
+    profiles = {one["entrypoint"]: one["job_variables"] for one in served.filtered("deployments", {})}
+    assert profiles["flows.vae.vae"]["node_selector"] == {"goku.dev/pool": "h100"}
+    with (served.folder / "prefect.yaml").open("a") as file:
+        file.write("# and again\n")
+    assert served.told("up")["registered"] == 11
+    (train,) = [one for one in served.filtered("deployments", {}) if one["entrypoint"] == "flows.train.train"]
+    assert train["job_variables"]["working_dir"] == str(served.folder) and train["enforce_parameter_schema"]
+
+
 def test_a_failed_training_is_reported(served: Served) -> None:
     for folder in ("data/raw", "data/transcoded"):
         (served.folder / folder).mkdir(parents=True)
