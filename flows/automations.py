@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.settings import get_current_settings
@@ -64,17 +63,3 @@ def automations(deployments: Mapping[str, UUID]) -> list[AutomationCore]:
             ("new challenger", entered, again),
         )
     ]
-
-
-async def register(client: PrefectClient, deployments: Mapping[str, UUID]) -> None:
-    """Make or renew every rule, one of each name; one that was switched off stays off."""
-    for rule in automations(deployments):
-        standing, *others = await client.read_automations_by_name(rule.name) or [None]
-        if standing is None:
-            await client.create_automation(rule)
-            continue
-        # All values are said, also those left at their defaults: the server takes no half of a rule.
-        said = rule.model_dump(exclude={"owner_resource"}) | {"enabled": standing.enabled}
-        await client.update_automation(standing.id, AutomationCore(**said))
-        for other in others:
-            await client.delete_automation(other.id)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from uuid import UUID
 
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.events.schemas.automations import AutomationCore
 
 from flows import automations, pools
 from flows.forms import entry, form
@@ -48,8 +51,24 @@ async def register(workspace: Path, switch: bool | None = None) -> list[str]:
                 job_variables={**one["work_pool"].get("job_variables", {}), "working_dir": str(workspace)},
                 schedules=await wanted(client, name, one.get("schedules", []), switch),
             )
-        await automations.register(client, made)
+        await rules(client, made)
     return list(made)
+
+
+async def rules(client: PrefectClient, deployments: Mapping[str, UUID]) -> None:
+    """Make every automation, or renew one that has changed; one that was switched off stays off."""
+    for rule in automations.automations(deployments):
+        standing, *_ = await client.read_automations_by_name(rule.name) or [None]
+        if standing is None:
+            await client.create_automation(rule)
+            continue
+        if (standing.trigger, standing.actions) != (
+            rule.trigger,
+            rule.actions,
+        ):  # renewed, it forgets whom it waits for
+            # All values are said, also those left at their defaults: the server takes no half of a rule.
+            said = rule.model_dump(exclude={"owner_resource"}) | {"enabled": standing.enabled}
+            await client.update_automation(standing.id, AutomationCore(**said))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ NAMES = ["goku: dead run", "goku: failed training", "goku: new challenger"]
 
 class Served(Place):
     sleepers: dict[str, subprocess.Popen[bytes]]
+    unanswered: str
 
     def environment(self, **variables: str) -> dict[str, str]:
         return super().environment(GOKU_DEAD_RUN_SECONDS=str(SILENCE), **variables)
@@ -101,6 +102,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_rules_schedules_pools_and_retention_are_there_once(served: Served) -> None:
     before = {one["name"]: one["id"] for one in served.filtered("automations", {})}
     assert sorted(before) == NAMES
+    waits = {one["name"]: one["trigger"]["id"] for one in served.filtered("automations", {})}
     pools = {one["name"]: one["type"] for one in served.filtered("work_pools", {})}
     assert pools == {"cpu": "process", "gpu": "process"}
     assert {one["state"] for one in served.services().values()} == {"healthy"}
@@ -118,6 +120,8 @@ def test_rules_schedules_pools_and_retention_are_there_once(served: Served) -> N
     assert served.goku("up", "--schedules").returncode == 0
     after = {one["name"]: one["id"] for one in served.filtered("automations", {})}
     assert after == before, "registered again, the same rules"
+    again = {one["name"]: one["trigger"]["id"] for one in served.filtered("automations", {})}
+    assert again == waits, "a rule that is made anew forgets which runs it waits for"
     told = served.told("status", "--services")
     assert [one["active"] for one in told["schedules"]] == [True]
     assert [one["enabled"] for one in told["automations"]] == [True, True, False], "what was switched off stays off"
@@ -160,6 +164,8 @@ def test_a_failed_training_is_reported(served: Served) -> None:
         (served.folder / folder).mkdir(parents=True)
     (served.folder / "data/clips.parquet").write_bytes(b"this is no table")
     run = served.start("vae/local")
+    candidate(served.folder, 1.0, 0.6)
+    served.unanswered = served.start("promote/local", job_variables={"env": {"GOKU_APPROVAL_SECONDS": "5"}})
     served.reaches(run, "Failed")
 
     def reported() -> Any:
@@ -195,8 +201,7 @@ def test_a_dead_run_is_told_from_a_living_one(served: Served) -> None:
 
 
 def test_nobody_answers_in_time_and_the_candidate_still_waits(served: Served) -> None:
-    candidate(served.folder, 1.0, 0.6)
-    run = served.start("promote/local", job_variables={"env": {"GOKU_APPROVAL_SECONDS": "5"}})
+    run = served.unanswered  # begun above
     served.reaches(run, "Failed")
     assert "never resumed" in call(f"{served.api}/flow_runs/{run}")[1]["state"]["message"]
     assert [entry.decision for entry in ledger.read(served.folder)] == ["awaiting"]
