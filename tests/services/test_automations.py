@@ -21,12 +21,25 @@ from browser import PROGRAM, Browser
 from promote_workspace import candidate
 from served_workspace import ROOT, Place, call, small_workspace
 
+from flows.limits import limit_name
 from goku_core.media.encode import write_image
 from goku_core.promote import ledger
 
 pytestmark = pytest.mark.platform
 SILENCE = 35  # s; heartbeats come every 30
-SLEEPER = "import sys, time\nimport flows\nfrom prefect import flow\nflow(name='line')(lambda: time.sleep(float(sys.argv[1])))()"
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from prefect import flow
+from flows.limits import place_to_train
+
+@flow
+def line(seconds, stage):
+    with place_to_train(stage, Path()):
+        time.sleep(float(seconds))
+
+line(*sys.argv[1:])
+"""
 NAMES = ["goku: dead run", "goku: failed training", "goku: new challenger"]
 
 
@@ -37,9 +50,9 @@ class Served(Place):
     def environment(self, **variables: str) -> dict[str, str]:
         return super().environment(GOKU_DEAD_RUN_SECONDS=str(SILENCE), **variables)
 
-    def sleep(self, name: str, seconds: float) -> None:
+    def sleep(self, name: str, seconds: float, stage: str = "") -> None:
         """A run that lasts, started in a shell: no worker looks after it."""
-        command = [sys.executable, "-c", SLEEPER, str(seconds)]
+        command = [sys.executable, "-c", SLEEPER, str(seconds), stage]
         environment = self.environment(PREFECT_API_URL=self.api)
         self.sleepers[name] = subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True)
 
@@ -270,7 +283,7 @@ def test_a_picture_of_a_run_shows_with_no_bucket_behind_it(served: Served, tmp_p
 @pytest.mark.slow
 def test_a_server_that_was_away_calls_no_living_run_dead_and_misses_the_dead_one(served: Served) -> None:
     old = {one["id"] for one in served.runs("line")}
-    served.sleep("dies", 600)
+    served.sleep("dies", 600, "train")
     served.sleep("through", 600)
     runs = served.until(lambda: len(found := {r["id"] for r in served.runs("line")} - old) == 2 and found, "not begun")
     served.until(lambda: all(served.beats(run) for run in runs), "no heartbeat")
@@ -282,3 +295,5 @@ def test_a_server_that_was_away_calls_no_living_run_dead_and_misses_the_dead_one
     assert len(crashed) == 1
     (living,) = runs - set(crashed)
     assert served.state(living) == "Running" and served.beats(living) >= 3
+    limit = f"{served.api}/v2/concurrency_limits/{limit_name(served.folder)}"
+    served.until(lambda: call(limit)[1]["active_slots"] == 0, "the place of the dead one is never free again")
