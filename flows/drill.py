@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.forms import inside
-from flows.scores import plain
+from flows.postmortem import report
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 COMMAND = [sys.executable, "-m", "goku_core.cli", "drill"]
@@ -31,15 +33,20 @@ def drill(run: str = "", faults: list[Fault] | None = None, workspace: str = "."
         faults: faults to inject, minutes each; none: only report and self-check.
         workspace: folder that holds params.yaml.
     """
-    place, told = str(inside(workspace)), {}
+    place, told = inside(workspace), {}
+    kept = kept_at(place, run) if run else None
+    if kept and kept.is_file():  # Prefect's rules fire at least once, now and then twice
+        return told | {"reported": kept.relative_to(place).as_posix()}
     if run or not faults:
-        # A run that was refused, or died before any work began, has left nothing: the newest failure is told instead.
-        told["failure"] = asked("post-mortem", ["--post-mortem", *(["--run", run] if run else [])], place)
-        create_markdown_artifact(report(told["failure"]), key="post-mortem")
-    told["machine"] = asked("self-check", ["--self-check"], place)
+        told["failure"] = asked("post-mortem", ["--post-mortem", *(["--run", run] if run else [])], str(place))
+        create_markdown_artifact(written := report(told["failure"]), key="post-mortem")
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(written, encoding="utf-8")
+    told["machine"] = asked("self-check", ["--self-check"], str(place))
     create_table_artifact(told["machine"], key="self-check", description="Is this machine fit for training?")
     if faults:
-        told["faults"] = asked("faults", [word for fault in faults for word in ("--only", fault)], place)
+        told["faults"] = asked("faults", [word for fault in faults for word in ("--only", fault)], str(place))
         create_table_artifact(told["faults"], key="drill", description="Faults injected, and what became of them.")
     bad = [f"{one['what']}: {one['found']}" for one in told["machine"] if not one["ok"]]
     bad += [f"fault {one['fault']}: {one['note']}" for one in told.get("faults", []) if one["outcome"] == "fail"]
@@ -59,17 +66,9 @@ def asked(what: str, words: list[str], workspace: str) -> Any:
     raise StageFailed(f"{what}: its process ended with {done.returncode}, see above.", retriable=True)
 
 
-def report(failure: dict[str, Any] | None) -> str:
-    """Markdown. What comes from logs and messages is data: no markup of it counts."""
-    if failure is None:
-        return "Nothing has failed in this workspace that left a trace."
-    told = {key: plain(str(failure[key])) for key in ("cell", "kind", "message", "to_do")}
-    lines = [f"# {told['cell']} failed: {told['kind']}", told["message"], f"**To do:** {told['to_do']}", ""]
-    lines += [f"- attempt {failure['attempt']}, begun {failure['started'][:19]} UTC, {failure['seconds']} s"]
-    lines += [f"- scratch: {failure['scratch']}"] if failure["scratch"] else []
-    lines += [f"- {name}: {count}" for name, count in failure["incidents"].items()]
-    if spent := failure["goodput"]:
-        lines += ["", "| goodput | |", "|---|---|", *(f"| {name} | {value} |" for name, value in spent.items())]
-    for name, text in {"trace": failure["trace"], **failure["logs"]}.items():
-        lines += ["", f"## {name}", "", *(f"    {line}" for line in text.splitlines())] if text else []
-    return "\n".join(lines)
+def kept_at(workspace: Path, run: str) -> Path:
+    """Where the report about a flow run lies. Raises `GokuError` for what is no id of a run."""
+    try:
+        return workspace / ".goku/post-mortems" / f"{UUID(run)}.md"
+    except ValueError as error:
+        raise GokuError(f"run {run!r} is no id of a flow run: goku status --services shows the last ones.") from error

@@ -7,6 +7,7 @@ in the line: same code, same records, its own fingerprints. What comes out is a 
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -81,12 +82,12 @@ def reevaluate(workspace: Path, name: str, fresh: bool, today: date | None = Non
 
 def notes(workspace: Path) -> list[dict[str, Any]]:
     """All notes, oldest first."""
-    return [config.read_yaml(file) for file in sorted((workspace / NOTES).glob("*.json"))]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((workspace / NOTES).glob("*.json"))]
 
 
 def _laid_out(params: Params, folder: Path, side: Path, served: dict[str, str], seed: int) -> Cell:
     """The cell `evaluate` about the bundle's models, with these in their places below `side`."""
-    tasks = config.read_yaml(folder / "config.json")["tasks"]
+    tasks = json.loads((folder / "config.json").read_text(encoding="utf-8"))["tasks"]
     for task, phase in served.items():
         _copy(folder / tasks[task], side / "models" / phase)
     _copy(folder / "vae", side / "models/vae")

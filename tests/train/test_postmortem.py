@@ -13,9 +13,10 @@ import pytest
 import tiny_goku
 import tiny_line
 
-from flows.drill import Fault, report
+from flows.drill import Fault, kept_at
+from flows.postmortem import report
 from goku_core.pipeline import process
-from goku_core.pipeline.errors import StageFailed
+from goku_core.pipeline.errors import GokuError, StageFailed
 from goku_core.pipeline.executor import execute
 from goku_core.train.drill.faults import FAULTS
 from goku_core.train.health import incidents
@@ -89,6 +90,12 @@ def test_a_training_tells_its_incidents_and_its_time(tmp_path: Path) -> None:
     found["message"] = "<img src=x> [a](javascript:b) | `code`"
     told = report(found)
     assert "<img" not in told and "[a](" not in told and "line 39" in told and "spike: 6" in told
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "", "1234"])
+def test_a_report_is_kept_under_the_id_of_a_run_and_nowhere_else(name: str, tmp_path: Path) -> None:
+    with pytest.raises(GokuError, match="no id of a flow run"):
+        kept_at(tmp_path, name)
 
 
 def test_the_form_offers_every_fault_there_is() -> None:
