@@ -19,7 +19,7 @@ from prefect.events import emit_event
 from prefect.input import RunInput
 from pydantic import Field, create_model
 
-from flows.automations import CHALLENGER
+from flows.automations import CHALLENGER, SET_ASIDE
 from goku_core.pipeline.errors import GokuError
 from goku_core.promote import ledger
 
@@ -56,6 +56,10 @@ def decide(workspace: Path) -> None:
         get_run_logger().warning("version %s waits: goku promote --approve %s --by NAME", version, version)
         return  # a run in somebody's shell cannot be put aside
     seconds = int(os.environ.get("GOKU_APPROVAL_SECONDS", WAIT_SECONDS))
+    # Told apart from the server's own event, which one that was away meanwhile takes up only after 15 min.
+    here = {"prefect.resource.id": f"prefect.flow-run.{context.flow_run.id}"}
+    flow = {"prefect.resource.id": f"prefect.flow.{context.flow_run.flow_id}", "prefect.resource.role": "flow"}
+    emit_event(SET_ASIDE, resource=here, related=[flow | {"prefect.resource.name": context.flow.name}])
     answer = suspend_flow_run(form(report), timeout=seconds, key=f"entry-{waiting[-1].number}")
     word = "--approve" if answer.approve else "--decline"
     command = [*COMMAND, word, version, "--by", answer.by, "--because", answer.because]

@@ -18,10 +18,11 @@ from prefect.states import StateType
 TRAINING = ["line", "vae", "train", "tune"]  # flows; others on the same server have heartbeats of their own pace
 FLOWS = [*TRAINING, "collect", "curate", "precompute", "evaluate", "promote", "reevaluate", "drill"]
 CHALLENGER = "goku.challenger.entered"  # event: the ledger has a new challenger
+SET_ASIDE = "goku.run.set-aside"  # event: a run waits for a person and sends no heartbeats
 SILENCE = "GOKU_DEAD_RUN_SECONDS"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 # Whatever follows a heartbeat of a run that lives, or that has ended or left in order.
-SIGNS = {HEARTBEAT} | {
+SIGNS = {HEARTBEAT, SET_ASIDE} | {
     f"prefect.flow-run.{state}"
     for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "AwaitingRetry")
 }
