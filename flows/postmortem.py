@@ -10,7 +10,7 @@ from flows.scores import plain
 def report(failure: dict[str, Any] | None) -> str:
     """Markdown. What comes from logs and messages is data: no markup of it counts."""
     if failure is None:
-        return "Nothing has failed in this workspace that left a trace."
+        return "The run has left no attempt: it was refused, or ended before any work began. Its own page says why."
     told = {key: plain(str(failure[key])) for key in ("cell", "kind", "message", "to_do")}
     lines = [f"# {told['cell']} failed: {told['kind']}", told["message"], f"**To do:** {told['to_do']}", ""]
     lines += [f"- attempt {failure['attempt']}, begun {failure['started'][:19]} UTC, {failure['seconds']} s"]

@@ -28,16 +28,16 @@ WHAT_TO_DO = {
 
 
 def last_failure(workspace: Path, run: str = "") -> dict[str, Any] | None:
-    """The newest attempt that did not finish, of the driver's run `run` where that has left one; None where none is.
+    """The newest attempt that did not finish, of all or of the driver's run `run`; None where there is none.
 
     ``kind`` is that of `pipeline.failures`, or "killed" for a process that left no word. A run that was refused, or died
     before any work began, has left no attempt.
     """
     failed = [one for one in _attempts(workspace) if one["end"] is None or one["end"]["event"] == "failed"]
-    own = [one for one in failed if run and one["start"].get("run") == run]
+    failed = [one for one in failed if not run or one["start"].get("run") == run]
     if not failed:
         return None
-    started, end = (own or failed)[-1]["start"], (own or failed)[-1]["end"]
+    started, end = failed[-1]["start"], failed[-1]["end"]
     scratch = workspace / ".goku/scratch" / started["fingerprint"]
     ended = _seconds(end["time"]) if end else max((file.stat().st_mtime for file in scratch.rglob("*")), default=None)
     kind = end.get("kind", "unknown") if end else "killed"
