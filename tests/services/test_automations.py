@@ -190,17 +190,19 @@ def test_a_failed_training_is_reported(served: Served) -> None:
     def reported() -> Any:
         return [one for one in served.runs("drill") if one["parameters"].get("run") == run]
 
-    drill, *_ = served.until(reported, "no report was started")  # a rule fires at least once
-    served.reaches(drill["id"], "Completed", "Failed")  # failed: this machine is not fit, which it says as well
-    wanted = {"artifacts": {"flow_run_id": {"any_": [drill["id"]]}}}
-    told = {one["key"]: one["data"] for one in served.filtered("artifacts", wanted)}
+    served.until(reported, "no report was started")
+    time.sleep(2)  # a rule fires at least once, and now and then twice
+    for drill in reported():
+        served.reaches(drill["id"], "Completed", "Failed")  # failed: this machine is not fit, which it says as well
+    wanted = {"artifacts": {"flow_run_id": {"any_": [drill["id"] for drill in reported()]}}}
+    made = [(one["key"], one["data"]) for one in served.filtered("artifacts", wanted)]
+    told = dict(made)
+    assert sorted(key for key, _ in made) == ["post-mortem", "self-check"], "reported once, however often it fired"
     assert (served.folder / f".goku/post-mortems/{run}.md").read_text() == told["post-mortem"]
     assert "vae failed: data" in told["post-mortem"] and "Restore them" in told["post-mortem"]
     assert "disk" in told["self-check"]
     (task,) = served.filtered("task_runs", {"flow_runs": {"id": {"any_": [run]}}})
     assert task["run_count"] == 2, "damaged data: one repetition"
-    reports = served.filtered("artifacts", {"artifacts": {"key": {"any_": ["post-mortem"]}}})
-    assert sum("vae failed" in one["data"] for one in reports) == 1, "reported twice"
 
 
 def test_a_dead_run_is_told_from_a_living_one(served: Served) -> None:
