@@ -16,11 +16,12 @@ from prefect.context import FlowRunContext
 
 from flows.forms import Changes, differing, inside
 from flows.goodput import show_goodput
+from flows.limits import place_to_train
 from flows.partitions import Watch
 from flows.pictures import show
+from flows.retries import MOST, PAUSES, may_be_repeated
 from goku_core import config
 from goku_core.pipeline import line
-from goku_core.pipeline.errors import GokuError, StageFailed
 from goku_core.pipeline.executor import find_done
 from goku_core.pipeline.process import execute_in_child
 
@@ -40,22 +41,11 @@ def run_cells(names: list[str], workspace: str, strict: bool, changes: Changes =
     return outcomes
 
 
-def may_be_repeated(task: object, run: object, state: Any) -> bool:
-    """What a user must mend fails again; a killed process or a full network may not."""
-    try:
-        state.result()
-    except GokuError as error:
-        return isinstance(error, StageFailed) and error.retriable
-    except Exception:
-        return True
-    return False
-
-
 @task(
     task_run_name="{name}",
     cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=5,
+    retries=MOST,
+    retry_delay_seconds=PAUSES,
     retry_condition_fn=may_be_repeated,
 )
 def run_cell(name: str, workspace: str, strict: bool, changes: Changes = None) -> dict[str, Any]:
@@ -65,7 +55,7 @@ def run_cell(name: str, workspace: str, strict: bool, changes: Changes = None) -
     if outcome := find_done(cell, place, strict):
         facts = outcome.as_json()
     else:
-        with closing(Watch(name)) as watch:
+        with place_to_train(cell.stage, place), closing(Watch(name)) as watch:
             facts = execute_in_child(name, place, "prefect", _flow_run(), strict, watch, changes)
         show(name, place)
         show_goodput(cell, place, facts["fingerprint"])

@@ -10,8 +10,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.approval import decide
 from flows.cells import run_cells
-from flows.forms import Changes
+from flows.forms import Changes, inside
 from goku_core.changes import read_changes
 from goku_core.pipeline.errors import GokuError, StageFailed
 
@@ -28,7 +29,10 @@ def line(
         workspace: folder that holds params.yaml.
         changes: other values than params.yaml has, for this run alone.
     """
-    return run_cells(cells or [], workspace, strict, changes)
+    outcomes = run_cells(cells or [], workspace, strict, changes)
+    if outcomes[-1]["cell"] == "promote":
+        decide(inside(workspace))
+    return outcomes
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.approval import announce
 from flows.scores import show_scores
 
 CURATION = "reports/curation"
@@ -23,6 +24,8 @@ def show(cell: str, workspace: Path) -> None:
         create_markdown_artifact(frames(summary, workspace / CURATION), key="curate-frames")
     elif cell == "evaluate":
         show_scores(workspace)
+    elif cell == "promote":
+        announce(workspace)
 
 
 def funnel(summary: dict[str, Any]) -> list[dict[str, Any]]:

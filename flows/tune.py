@@ -12,8 +12,9 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.cells import may_be_repeated
 from flows.forms import inside
+from flows.limits import place_to_train
+from flows.retries import MOST, PAUSES, may_be_repeated
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 COMMAND = [sys.executable, "-m", "goku_core.cli", "tune"]
@@ -39,17 +40,25 @@ def tune(
     return found
 
 
-@task(task_run_name="tune {name}", cache_policy=NO_CACHE, retries=2, retry_condition_fn=may_be_repeated)
+@task(
+    task_run_name="tune {name}",
+    cache_policy=NO_CACHE,
+    retries=MOST,
+    retry_delay_seconds=PAUSES,
+    retry_condition_fn=may_be_repeated,
+)
 def search(name: str, trials: int | None, write_best: bool, workspace: str) -> dict[str, Any]:
     """Raises `GokuError` for what a user must mend, `StageFailed` where the process died."""
     command = [*COMMAND, "--name", name, "--json"]
     command += ["--trials", str(trials)] if trials else []
     command += ["--write-best"] if write_best else []
-    done = subprocess.run(command, cwd=Path(workspace), stdout=subprocess.PIPE, text=True, check=False)
+    with place_to_train("tune", Path(workspace)):
+        done = subprocess.run(command, cwd=Path(workspace), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout)
     if done.returncode < 0:
-        raise StageFailed(f"tune {name}: its process was killed by signal {-done.returncode}.", retriable=True)
+        killed = f"tune {name}: its process was killed by signal {-done.returncode}."
+        raise StageFailed(killed, retriable=True, kind="infrastructure")
     raise GokuError(f"tune {name}: refused or failed, see the message above.")
 
 

@@ -23,6 +23,11 @@ def drill(
         bool, typer.Option("--self-check", help="Examine this machine instead, as the launcher does")
     ] = False,
     store: Annotated[str | None, typer.Option(help="With --self-check: an object store, s3://bucket/prefix")] = None,
+    post_mortem: Annotated[
+        bool,
+        typer.Option("--post-mortem", help="Say what became of the newest failed attempt instead; null: none failed"),
+    ] = False,
+    run: Annotated[str, typer.Option(help="With --post-mortem: of this flow run")] = "",
     keep: Annotated[
         Path | None, typer.Option(help="Folder that stays, with logs and stacks; default: a temporary one")
     ] = None,
@@ -30,8 +35,11 @@ def drill(
 ) -> None:
     """Inject faults into a small training of two ranks; measure detection, recovery, loss. Exit code 1 when one is not survived.
 
-    Examples: goku drill; goku drill --only hang --only kill-one; goku drill --self-check
+    Examples: goku drill; goku drill --only hang --only kill-one; goku drill --self-check; goku drill --post-mortem
     """
+    if post_mortem:
+        _tell_failure(run, as_json)
+        return
     if self_check:
         _examine(store, as_json)
         return
@@ -107,6 +115,22 @@ def _examine(store: str | None, as_json: bool) -> None:
             typer.echo(f"{'ok' if finding.ok else 'BAD':<4} {finding.what:<24} {finding.found}")
     if not all(finding.ok for finding in found):
         raise typer.Exit(1)
+
+
+def _tell_failure(run: str, as_json: bool) -> None:
+    from goku_core.train.postmortem import last_failure
+
+    failure = last_failure(Path.cwd(), run)
+    if as_json:
+        typer.echo(json.dumps(failure))
+        return
+    if failure is None:
+        typer.echo("nothing has failed here")
+        return
+    for key, value in failure.items():
+        if isinstance(value, str) and "\n" in value:
+            value = "\n" + value
+        typer.echo(f"{key:<15} {value}")
 
 
 def _say(message: str) -> None:

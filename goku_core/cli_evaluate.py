@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from goku_core.references import Model
 
 evaluate = typer.Typer(help="Evaluate models of pictures and clips, ours and others'.", no_args_is_help=True)
-COMMAND_MODULES = ("goku_core.cli_judge", "goku_core.cli_compare", "goku_core.cli_results", "goku_core.cli_frechet")
+COMMAND_MODULES = (
+    "goku_core.cli_judge",
+    "goku_core.cli_compare",
+    "goku_core.cli_results",
+    "goku_core.cli_frechet",
+    "goku_core.cli_reevaluate",
+)
 """Modules whose `register` adds further commands."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]

@@ -80,7 +80,7 @@ def run(
             )
     except StageFailed as error:
         if as_json:
-            facts = {"status": "failed", "message": str(error), "retriable": error.retriable}
+            facts = {"status": "failed", "message": str(error), "retriable": error.retriable, "kind": error.kind}
             typer.echo(json.dumps([*(o.as_json() for o in outcomes), facts]))
         raise
     if as_json:

@@ -24,17 +24,21 @@ def up(
         int | None, typer.Option(min=1, max=65535, help="Of MLflow's server; default: as last time, else 5000")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until everything must serve")] = 120.0,
+    schedules: Annotated[
+        bool | None,
+        typer.Option("--schedules/--no-schedules", help="Switch the schedules of prefect.yaml; default: as they are"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start Prefect's server, MLflow's server and a worker, and register all deployments. What serves is left alone.
 
-    Examples: goku up · goku up --prefect-port 4300 --mlflow-port 5300
+    Examples: goku up · goku up --prefect-port 4300 --mlflow-port 5300 · goku up --schedules
     """
     from goku_core.services import look
     from goku_core.services.up import Wanted
     from goku_core.services.up import up as start
 
-    done = start(Path.cwd(), Wanted(host, prefect_port, mlflow_port, timeout), _say)
+    done = start(Path.cwd(), Wanted(host, prefect_port, mlflow_port, timeout, schedules), _say)
     if as_json:
         typer.echo(json.dumps(done))
         return
@@ -46,7 +50,7 @@ def up(
         typer.echo(f"all was up already: nothing changed ({done['seconds']:.1f} s)")
         return
     registered = "deployments as before" if done["registered"] is None else f"{done['registered']} deployments"
-    typer.echo(f"worker   of pool cpu  {done['services']['worker']}; {registered}")
+    typer.echo(f"worker   of the pools cpu and gpu  {done['services']['worker']}; {registered}")
     typer.echo(f"up in {done['seconds']:.1f} s, {done['memory'] / 1e6:.0f} MB. goku status --services · goku down")
 
 
@@ -98,6 +102,13 @@ def show(as_json: bool) -> None:
         for run in found["runs"]:
             runs.add_row(run["name"], run["state"], (run["start"] or "")[:16].replace("T", " "), _took(run))
         console.print(runs)
+    for run in found["waiting"] or []:
+        console.print(f"waits for an answer: {run['name']} {run['url']}", soft_wrap=True)
+    for one in found["schedules"] or []:
+        state = "on" if one["active"] else "off (goku up --schedules)"
+        console.print(f"schedule {one['name']}: {one['cron']} {one['timezone']}, {state}")
+    if rules := found["automations"]:
+        console.print("automations: " + ", ".join(one["name"] + ("" if one["enabled"] else " (off)") for one in rules))
     disk = ", ".join(f"{name} {_size(size)}" for name, size in found["disk"].items() if name == "free" or size)
     console.print(f"disk: {disk}", soft_wrap=True)
     if found["memory"]:

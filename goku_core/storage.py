@@ -42,6 +42,7 @@ class ObjectError(GokuError):
     def __init__(self, message: str, *, status: int | None, code: str, passing: bool) -> None:
         super().__init__(message)
         self.status, self.code, self.passing = status, code, passing
+        self.kind = "infrastructure" if passing else "user"
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,14 @@ def pins() -> str:
 
 def git(root: Path) -> dict[str, str | bool] | None:
     """Commit of the work tree at `root` and whether tracked files differ from it; None outside of git."""
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = git_says(root, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    return {"commit": commit, "dirty": bool(git_says(root, "status", "--porcelain", "--untracked-files=no"))}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git_says(root: Path, *arguments: str) -> str | None:
+    """What git answers in the folder `root`; None where it refuses, or is not there."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False

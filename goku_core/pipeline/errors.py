@@ -1,8 +1,16 @@
 """Errors a user is meant to read: what is wrong, where, what to do. The command line adds no traceback to them."""
 
+from __future__ import annotations
+
+from typing import Literal
+
+FailureKind = Literal["infrastructure", "data", "numeric", "user", "unknown"]  # see `pipeline.failures`
+
 
 class GokuError(Exception):
     """A condition that the user can mend. The message says what, where and what to do next."""
+
+    kind: FailureKind = "user"
 
 
 class StageFailed(GokuError):
@@ -10,8 +18,10 @@ class StageFailed(GokuError):
 
     retriable  False when the body itself said what the user must mend (it raised a `GokuError`): a driver that
                repeats it would fail the same way
+    kind       what a driver's budget of repetitions counts by; left away: user, or unknown where it is retriable
     """
 
-    def __init__(self, message: str, *, retriable: bool) -> None:
+    def __init__(self, message: str, *, retriable: bool, kind: FailureKind | None = None) -> None:
         super().__init__(message)
         self.retriable = retriable
+        self.kind = kind or ("unknown" if retriable else "user")

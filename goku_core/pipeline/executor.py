@@ -22,6 +22,7 @@ from goku_core.pipeline import code
 from goku_core.pipeline.commit import Record, Workspace, remove
 from goku_core.pipeline.context import Context, SilentTracker, Tracker
 from goku_core.pipeline.errors import GokuError, StageFailed
+from goku_core.pipeline.failures import classify
 from goku_core.pipeline.files import append_json_line, lock, read_json_lines
 from goku_core.pipeline.fingerprint import Tree, fingerprint
 from goku_core.pipeline.identity import arrangement
@@ -172,7 +173,7 @@ def _run(
 ) -> Record:
     attempt = 1 + sum(a["event"] == "started" and a["fingerprint"] == name for a in read_json_lines(place.attempts))
     started = _now()
-    _attempt(place, cell, name, driver, "started", attempt=attempt)
+    _attempt(place, cell, name, driver, "started", attempt=attempt, run=driver_run)
     _say(cell, f"runs ({name[:12]}{f', attempt {attempt}' if attempt > 1 else ''})")
     remove(place.staging(name))
     place.staging(name).mkdir(parents=True)
@@ -193,8 +194,8 @@ def _run(
         run = tracker.finish("FINISHED")
     except BaseException as error:
         tracker.finish("FAILED")
-        _attempt(place, cell, name, driver, "failed", error=type(error).__name__, message=str(error),
-                 trace=traceback.format_exc(limit=-12))  # fmt: skip
+        _attempt(place, cell, name, driver, "failed", error=type(error).__name__, kind=classify(error),
+                 message=str(error), trace=traceback.format_exc(limit=-12))  # fmt: skip
         if not isinstance(error, Exception):
             raise
         raise _failed(cell, error) from error
@@ -265,12 +266,13 @@ def _refuse_changed_inputs(cell: Cell, place: Workspace, before: Mapping[str, Tr
 
 def _failed(cell: Cell, error: Exception) -> StageFailed:
     if isinstance(error, GokuError):
-        return StageFailed(f"{cell.name}: {error}", retriable=False)
+        return StageFailed(f"{cell.name}: {error}", retriable=False, kind=error.kind)
     return StageFailed(
         f"{cell.name} failed: {type(error).__name__}: {error}\n"
         f"Where: the traceback is the last line of .goku/attempts.jsonl.\n"
         f"What to do: mend the cause, then run the same command again; finished parts are not repeated.",
         retriable=True,
+        kind=classify(error),
     )
 
 

@@ -53,9 +53,9 @@ def execute_in_child(
     if code == 2:
         raise GokuError(f"{cell}: refused, see the message above.")
     if code < 0:
-        raise StageFailed(f"{cell}: its process was killed by signal {-code}.", retriable=True)
+        raise StageFailed(f"{cell}: its process was killed by signal {-code}.", retriable=True, kind="infrastructure")
     message = answer.get("message", f"{cell}: its process ended with exit code {code}, see above.")
-    raise StageFailed(message, retriable=answer.get("retriable", False))
+    raise StageFailed(message, retriable=answer.get("retriable", False), kind=answer.get("kind"))
 
 
 def _run(command: list[str], workspace: Path, on_event: Callable[[dict[str, Any]], None]) -> tuple[int, str]:

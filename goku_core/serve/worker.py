@@ -49,11 +49,12 @@ class Networks:
     def get(self, folder: Path, digest: str, task: str) -> Generator:
         """Raises `_Unloadable`."""
         from goku_core.generate import Generator
-        from goku_core.promote import bundle
+        from goku_core.promote import bundle, signature
 
         try:
             if digest not in self._verified:
                 bundle.verify(folder, digest)
+                signature.check(folder, digest, signature.trusted(bundle.workspace_of(folder)))
                 self._verified.add(digest)
             tasks = json.loads((folder / bundle.SETTINGS).read_text(encoding="utf-8"))["tasks"]
             key = (digest, tasks[task])  # tasks can share a network

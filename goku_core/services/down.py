@@ -8,7 +8,7 @@ from typing import Any
 
 from goku_core.pipeline.files import lock
 from goku_core.services import processes, records
-from goku_core.services.servers import POOL
+from goku_core.services.servers import POOLS
 from goku_core.services.web import Silent, answers, ask
 
 WHY = "goku down: the worker ends. Run it again after goku up: finished cells are not repeated, training goes on."
@@ -65,7 +65,7 @@ def _settle(api: str | None, runs: list[dict[str, Any]]) -> None:
 def _active(api: str) -> list[dict[str, Any]]:
     """Runs of the worker. One that somebody has started in a shell of his own (`goku run`) is not ended for him."""
     state = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
-    wanted = {"flow_runs": {"state": state}, "work_pools": {"name": {"any_": [POOL]}}, "limit": 200}
+    wanted = {"flow_runs": {"state": state}, "work_pools": {"name": {"any_": list(POOLS)}}, "limit": 200}
     try:
         return ask(f"{api}/flow_runs/filter", wanted)
     except Silent:

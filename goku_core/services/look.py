@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from goku_core.services import processes, records
 from goku_core.services.records import Started
-from goku_core.services.servers import POOL, WORKER
+from goku_core.services.servers import POOLS, WORKER
 from goku_core.services.web import Silent, answers, ask
 
 HEARTBEAT_SECONDS = 90  # a worker that has said nothing for three of its heartbeats is not there
 HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
-LAST_RUNS = 5
+LAST_RUNS, MOST_SHOWN = 5, 200
+PUT_ASIDE = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}  # runs that wait for a person's answer
 
 
 def facts(workspace: Path) -> dict[str, Any]:
-    """``{"services", "worker", "queue", "runs", "disk", "memory"}``; what cannot be asked is None."""
+    """``{"services", "queue", "runs", "waiting", "schedules", "automations", "disk", "memory"}``; what cannot be asked is None."""
     workspace = workspace.resolve()
     api = records.prefect_api(workspace)
     serves = api is not None and answers(f"{api}/health")
     return {
         "services": [_service(name, records.read(workspace, name), api) for name in records.NAMES],
         "queue": _queue(api) if serves else None,
-        "runs": _runs(api) if serves else None,
+        "runs": _runs(api, {}, LAST_RUNS) if serves else None,
+        "waiting": _runs(api, PUT_ASIDE, MOST_SHOWN) if serves else None,
+        "schedules": _schedules(api) if serves else None,
+        "automations": _automations(api) if serves else None,
         "disk": _disk(workspace),
         "memory": processes.memory(workspace),
     }
@@ -56,8 +61,12 @@ def worker_is_online(workspace: Path, api: str) -> bool:
 
 
 def _online(api: str, started: Started) -> bool:
+    return all(_polls(api, pool, started) for pool in POOLS)
+
+
+def _polls(api: str, pool: str, started: Started) -> bool:
     try:
-        known = ask(f"{api}/work_pools/{POOL}/workers/filter", {"limit": 20})
+        known = ask(f"{api}/work_pools/{pool}/workers/filter", {"limit": 20})
     except Silent:
         return False
     heard = [one["last_heartbeat_time"] for one in known if one["name"] == WORKER and one["status"] == "ONLINE"]
@@ -77,9 +86,31 @@ def _queue(api: str) -> dict[str, int] | None:
         return None
 
 
-def _runs(api: str) -> list[dict[str, Any]] | None:
+def _schedules(api: str) -> list[dict[str, Any]] | None:
+    """By deployment: what is declared, and whether it is switched on."""
     try:
-        found = ask(f"{api}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": LAST_RUNS})
+        found = ask(f"{api}/deployments/filter", {"limit": MOST_SHOWN})
+    except Silent:
+        return None
+    return [
+        {"deployment": one["name"], "entrypoint": one["entrypoint"], "name": each["slug"], "active": each["active"]}
+        | {"cron": each["schedule"].get("cron"), "timezone": each["schedule"].get("timezone")}
+        for one in found
+        for each in one["schedules"]
+    ]
+
+
+def _automations(api: str) -> list[dict[str, Any]] | None:
+    try:
+        found = ask(f"{api}/automations/filter", {"limit": MOST_SHOWN})
+    except Silent:
+        return None
+    return sorted(({"name": one["name"], "enabled": one["enabled"]} for one in found), key=lambda one: one["name"])
+
+
+def _runs(api: str, wanted: Mapping[str, Any], most: int) -> list[dict[str, Any]] | None:
+    try:
+        found = ask(f"{api}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": most, **wanted})
     except Silent:
         return None
     return [

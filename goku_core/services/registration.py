@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from goku_core.pipeline.errors import GokuError
 
 DATASET = "data/clips.parquet"  # its digest is the version of the dataset (goku dataset ls)
 DIGITS = 12
+LINEAGE = "GOKU_LINEAGE"  # for a place without git: an image
 
 
 def declaration(workspace: Path) -> Path:
@@ -22,6 +24,34 @@ def declaration(workspace: Path) -> Path:
         if place.is_file():
             return place
     raise GokuError(f"prefect.yaml is neither in {places[0].parent} nor beside the code ({places[1].parent}).")
+
+
+def lineage_name(workspace: Path) -> str:
+    """What a training belongs to: repository, branch and place in it; outside of git the folder. GOKU_LINEAGE overrules it.
+
+    Two clones of one branch have one name, two branches have two: what may train at the same time has different names.
+    """
+    if named := os.environ.get(LINEAGE):
+        return named
+    root = code.git_says(workspace, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    branch = code.git_says(workspace, "rev-parse", "--abbrev-ref", "HEAD")
+    if root is None or branch is None:
+        return f"{workspace.name}-{_digest(str(workspace.resolve()))}"
+    if branch == "HEAD":  # no branch: the commit itself
+        branch = (code.git_says(workspace, "rev-parse", "HEAD") or branch)[:DIGITS]
+    origin = code.git_says(workspace, "config", "--get", "remote.origin.url")
+    place = code.git_says(workspace, "rev-parse", "--show-prefix")
+    return f"{branch.replace('/', '-')}-{_digest(f'{_without_login(origin or root)} {branch} {place}')}"
+
+
+def _without_login(url: str) -> str:
+    """Two people reach one repository with two names and passwords."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if found else url
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def basis(workspace: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from goku_core.pipeline.errors import GokuError
 from goku_core.services.processes import MARK
 from goku_core.services.web import AUTH
 
-POOL, WORKER = "cpu", "goku"
+POOLS, WORKER = ("cpu", "gpu"), "goku"
 LOOPBACK = "127.0.0.1"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 # Prefect: the older ones skip authentication on some paths and start a restarted pod's run twice. MLflow: the older ones
@@ -27,6 +27,12 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it runs code for whoever asks, in seven more processes (1.3 GB)
+}
+SETTABLE = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s
+    # Three of them missed, and a run counts as dead (flows.automations).
+    "GOKU_DEAD_RUN_SECONDS": "90",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "7776000",  # s: runs that ended 90 days ago are forgotten
 }
 
 
@@ -102,6 +108,11 @@ def environment(workspace: Path, api: str) -> dict[str, str]:
         "PREFECT_UI_API_URL": api,  # its pages ask port 4200 otherwise
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # never pickle
         "PREFECT_WORKER_QUERY_SECONDS": "5",
+        # Who holds a place of a concurrency limit is kept over a restart of the server; kept in memory, the place of a run
+        # that ended meanwhile would never be free again.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        **{name: os.environ.get(name, value) for name, value in SETTABLE.items()},
         "NO_PROXY": none,
         "no_proxy": none,
     }
@@ -147,6 +158,7 @@ def mlflow_server(workspace: Path, settings: tracking.Request, port: int, api: s
 
 
 def worker(workspace: Path, server: Service) -> Service:
-    command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    """One process for all pools of this machine: the runs of both share its cores and its GPUs."""
+    command = (sys.executable, "-m", "flows.worker", *POOLS, "--name", WORKER)
     surroundings = environment(workspace, f"{server.url}/api")
-    return Service("worker", "the worker", (*command, "--name", WORKER), surroundings, server.host, 0, server.url, "")
+    return Service("worker", "the worker", command, surroundings, server.host, 0, server.url, "")

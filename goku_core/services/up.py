@@ -16,6 +16,7 @@ from goku_core import config
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import lock
 from goku_core.services import look, processes, records, servers
+from goku_core.services.rearm import rearm
 from goku_core.services.records import Started
 from goku_core.services.registration import basis
 from goku_core.services.servers import Service
@@ -28,12 +29,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """port None: the one of last time, else the engine's own."""
+    """port None: the one of last time, else the engine's own. schedules: on or off; None: as they are."""
 
     host: str = servers.LOOPBACK
     prefect_port: int | None = None
     mlflow_port: int | None = None
     timeout: float = 120.0
+    schedules: bool | None = None
 
 
 def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def up(workspace: Path, wanted: Wanted, tell: Tell) -> dict[str, Any]:
         for service in wanting:
             attempt.start(service)
         attempt.await_health(server)
-        registered = _register(workspace, server, attempt)
+        registered = _register(workspace, server, attempt, wanted.schedules)
         attempt.start(servers.worker(workspace, server))
         attempt.await_worker(server)
         if tracker:
@@ -107,6 +109,8 @@ class _Attempt:
             self.tell(f"{service.title} ran and did not answer: {how}, and started again")
         elif before:
             self.tell(f"{service.title} had ended since it was started; its last words are in {before.log}.1")
+        if service.name == "prefect":
+            rearm(self.workspace, float(service.environment["GOKU_DEAD_RUN_SECONDS"]), self.tell)
         log = records.log_file(self.workspace, service.name)
         who = processes.start(service.command, self.workspace, service.environment, log)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -174,12 +178,13 @@ def _taken(service: Service, error: OSError) -> str:
     return f"{service.title} cannot listen on {service.host}, port {service.port}: {error.strerror}."
 
 
-def _register(workspace: Path, server: Service, attempt: _Attempt) -> int | None:
+def _register(workspace: Path, server: Service, attempt: _Attempt, schedules: bool | None) -> int | None:
     """How many deployments were registered; None where nothing they are made from has changed."""
-    wanted = basis(workspace)
-    if records.remembered(workspace, "deployments") == wanted and attempt.how["prefect"] == "running":
+    wanted, unchanged = basis(workspace), schedules is None and attempt.how["prefect"] == "running"
+    if unchanged and records.remembered(workspace, "deployments") == wanted:
         return None
     command = [sys.executable, "-m", "flows.deployments", str(workspace)]
+    command += {True: ["--schedules"], False: ["--no-schedules"], None: []}[schedules]
     left = max(attempt.deadline - time.monotonic(), 1.0)
     try:
         done = subprocess.run(

@@ -12,8 +12,8 @@ import yaml
 from prefect.context import FlowRunContext
 from served_workspace import ROOT, small_workspace
 
-from flows.deployments import QUEUES
 from flows.forms import entry, form, inside
+from flows.pools import QUEUES
 from goku_core.pipeline.errors import GokuError
 from goku_core.services.registration import basis
 

@@ -11,6 +11,7 @@ import yaml
 
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 STAGES = ["collect", "curate", "vae", "precompute", "train", "evaluate", "promote"]
+BESIDE = ["tune", "reevaluate", "drill"]
 PROGRAM = """
 import socket, sys
 def refuse(*a, **k): raise AssertionError("a flow contacted the network while being imported")
@@ -35,7 +36,7 @@ def test_one_file_per_stage_and_at_most_80_lines():
 
 def test_importing_flows_loads_nothing_heavy_and_contacts_nobody(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *STAGES, "line", "tune"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, *STAGES, "line", *BESIDE], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
@@ -48,7 +49,9 @@ def test_every_stage_has_its_room_and_its_flow(stage):
 
 def test_every_flow_has_a_deployment():
     deployments = yaml.safe_load((FLOWS.parent / "prefect.yaml").read_text())["deployments"]
-    assert [d["entrypoint"] for d in deployments] == [f"flows.{name}.{name}" for name in ("line", *STAGES, "tune")]
-    assert {d["work_pool"]["name"] for d in deployments} == {"cpu"}
+    assert [d["entrypoint"] for d in deployments] == [f"flows.{name}.{name}" for name in ("line", *STAGES, *BESIDE)]
+    pools = {d["entrypoint"].split(".")[1]: d["work_pool"]["name"] for d in deployments}
+    assert {name for name, pool in pools.items() if pool == "cpu"} == {"collect", "curate", "promote"}
+    assert set(pools.values()) == {"cpu", "gpu"}
     queues = {d["entrypoint"].split(".")[1]: d["work_pool"]["work_queue_name"] for d in deployments}
     assert {name for name, queue in queues.items() if queue == "training"} == {"line", "vae", "train", "tune"}

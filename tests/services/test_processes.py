@@ -195,7 +195,7 @@ def test_with_a_password_nobody_is_let_in_without_it(tmp_path: Path) -> None:
         place.prefect("deploy", "--all", "--no-prompt")
         listed.append(place.prefect("deployment", "ls", "-o", "json"))
         before, after = (sorted((one["name"], one["entrypoint"]) for one in json.loads(text)) for text in listed)
-        assert len(before) == 9 and before == after
+        assert len(before) == 11 and before == after
     finally:
         assert place.goku("down", **password).returncode == 0
     assert processes.marked(place.folder) == []

@@ -35,7 +35,7 @@ def test_of_two_at_once_one_starts_and_the_other_finds_it_up(begun: Begun) -> No
     first, second = sorted(begun.answers, key=lambda one: one["registered"] is None)
     assert first["services"] == dict.fromkeys(("prefect", "mlflow", "worker"), "started")
     assert second["services"] == dict.fromkeys(("prefect", "mlflow", "worker"), "running")
-    assert (first["registered"], second["registered"]) == (9, None)
+    assert (first["registered"], second["registered"]) == (11, None)
     assert {one["state"] for one in begun.services().values()} == {"healthy"}
     assert 100e6 < first["memory"] < 2e9
     print(f"up in {first['seconds']} s, {first['memory'] / 1e6:.0f} MB")
@@ -80,8 +80,11 @@ def test_deployments_are_those_of_prefect_yaml(begun: Begun) -> None:
     assert phases["items"]["enum"] == list(
         yaml.safe_load((begun.folder / "params.yaml").read_text())["train"]["phases"]
     )
-    _, queues = call(f"{begun.api}/work_pools/cpu/queues/filter", {})
-    assert {one["name"]: one["concurrency_limit"] for one in queues} == {"default": None, "training": 1}
+    declared_pools = {one["entrypoint"]: one["work_pool"]["name"] for one in declared}
+    assert {one["entrypoint"]: one["work_pool_name"] for one in found} == declared_pools
+    for pool, limits in (("cpu", {"default": None}), ("gpu", {"default": None, "training": 1})):
+        _, queues = call(f"{begun.api}/work_pools/{pool}/queues/filter", {})
+        assert {one["name"]: one["concurrency_limit"] for one in queues} == limits
 
 
 @pytest.mark.parametrize(

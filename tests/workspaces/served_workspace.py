@@ -36,14 +36,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def call(url: str, body: Any = None) -> tuple[int, Any]:
+def call(url: str, body: Any = None, method: str | None = None) -> tuple[int, Any]:
     """Status and JSON of an answer."""
-    request = urllib.request.Request(url, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, headers={"Content-Type": "application/json"}, method=method)
     request.data = None if body is None else json.dumps(body).encode()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30) as answer:
-            return answer.status, json.load(answer)
+            return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.errors import FailureKind, GokuError
 from goku_core.shards import Files, Ranged, ShardReader
 from goku_core.storage import Bucket, ObjectError, split_url
 from goku_core.train.data_request import Data
@@ -33,6 +33,8 @@ def open_latents(data: Data, folder: Path) -> ShardReader:
 
 class StoreAway(GokuError):
     """The store did not answer for as long as the run was to wait: no word about any one sample."""
+
+    kind: FailureKind = "infrastructure"
 
 
 class Patient:

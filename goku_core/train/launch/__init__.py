@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.errors import FailureKind, GokuError
 from goku_core.train.health.errors import MachineBad
 
-# What a restart by whoever drives the stage would meet again.
-MENDED_BY_HAND = {"refused", "data bad", "diverged"}
+# What a restart by whoever drives the stage would meet again, and what it is for them.
+MENDED_BY_HAND: dict[str, FailureKind] = {"refused": "user", "data bad": "data", "diverged": "numeric"}
 
 
 def launch(job: Path) -> None:
@@ -46,10 +46,12 @@ def launch(job: Path) -> None:
     if told is None or "report" not in told:
         message = f"the launcher ended with code {code}, see above"
         raise GokuError(message) if code == 2 else RuntimeError(message)
-    if told["failure"]["kind"] == "node bad":
+    if (failed := told["failure"]["kind"]) == "node bad":
         raise MachineBad(told["report"])
-    if told["failure"]["kind"] in MENDED_BY_HAND:
-        raise GokuError(told["report"])
+    if failed in MENDED_BY_HAND:
+        error = GokuError(told["report"])
+        error.kind = MENDED_BY_HAND[failed]
+        raise error
     raise RuntimeError(told["report"])
 
 

@@ -1,0 +1,88 @@
+"""One training of a lineage at a time, whoever starts it: on a real server, from two flows of two callers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+
+from flows.limits import limit_name
+from goku_core.services.registration import lineage_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from prefect import flow
+from flows.limits import place_to_train
+
+@flow
+def training(stage, place):
+    with place_to_train(stage, Path(place)):
+        began = time.monotonic()
+        time.sleep(4)
+        print(began, time.monotonic())
+
+training(*sys.argv[1:])
+"""
+
+
+def git(folder: Path, *words: str) -> None:
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=os.environ | who)
+
+
+def repository(folder: Path, origin: str | None = None) -> Path:
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "params.yaml").write_text("seed: 0\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    if origin:
+        git(folder, "remote", "add", "origin", origin)
+    return folder
+
+
+def test_branches_and_folders_have_lineages_of_their_own_and_clones_share_theirs(tmp_path: Path) -> None:
+    one = repository(tmp_path / "one", "https://me:secret@host/team/models.git")
+    two = repository(tmp_path / "two", "https://host/team/models.git")
+    assert lineage_name(one) == lineage_name(two)
+    assert "secret" not in lineage_name(one) and lineage_name(one).startswith("main-")
+    (one / "sub").mkdir()
+    assert lineage_name(one / "sub") != lineage_name(one)
+    git(two, "checkout", "-qb", "tune/faster")
+    assert lineage_name(two) != lineage_name(one) and lineage_name(two).startswith("tune-faster-")
+    plain = [tmp_path / "three", tmp_path / "four"]
+    assert len({lineage_name(place) for place in plain}) == 2
+
+
+def test_a_place_without_git_can_be_told_its_lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOKU_LINEAGE", "main")
+    assert limit_name(tmp_path) == "training-main"
+
+
+def overlap(asked: list[tuple[str, Path]]) -> bool:
+    """Two flows in processes of their own, as two people start them: were both at work at one time?"""
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM]
+    begun = [
+        subprocess.Popen([*command, stage, str(place)], env=environment, stdout=subprocess.PIPE, text=True)
+        for stage, place in asked
+    ]
+    spans = sorted(tuple(map(float, process.communicate(timeout=120)[0].split()[-2:])) for process in begun)
+    return spans[1][0] < spans[0][1]
+
+
+@pytest.mark.platform
+def test_the_same_lineage_waits_and_another_does_not(prefect_server: None, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert not overlap([("train", here), ("vae", here)])
+    assert overlap([("train", here), ("train", there)])
+    with get_client(sync_client=True) as client:
+        for place in (here, there):
+            assert client.read_global_concurrency_limit_by_name(limit_name(place)).active_slots == 0
