@@ -23,13 +23,15 @@ from goku_core.pipeline import line
 from goku_core.pipeline.errors import GokuError, StageFailed
 from goku_core.pipeline.executor import find_done
 from goku_core.pipeline.process import execute_in_child
+from goku_core.pipeline.versions.turns import shared, waits_for
 
 
 def run_cells(names: list[str], workspace: str, strict: bool) -> list[dict[str, Any]]:
     """Run cells (none named: the whole line) in order; the first that fails ends the flow. For use in a flow."""
     place = inside(workspace)
     cells = line.select(line.cells(config.load_params(place / "params.yaml")), names)
-    outcomes = [run_cell(cell.name, str(place), strict) for cell in cells]
+    with shared(place, waits_for("flow")):
+        outcomes = [run_cell(cell.name, str(place), strict) for cell in cells]
     rows = [
         {key: o[key] for key in ("cell", "status")}
         | {"seconds": round(o["seconds"], 1), "fingerprint": o["fingerprint"][:12]}

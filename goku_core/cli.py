@@ -15,6 +15,7 @@ COMMANDS = {
     "down": ("goku_core.cli_services", "down"),
     "run": ("goku_core.cli_run", "run"),
     "plan": ("goku_core.cli_plan", "plan"),
+    "sources": ("goku_core.cli_run", "sources"),
     "status": ("goku_core.cli_run", "status"),
     "lineage": ("goku_core.cli_lineage", "lineage"),
     "report": ("goku_core.cli_run", "report"),

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,17 +61,18 @@ def run(
 
     outcomes = []
     try:
-        for cell in cells:
-            outcomes.append(
-                execute(
-                    cell,
-                    workspace,
-                    driver,
-                    driver_run=driver_run,
-                    open_tracker=tracking.opener(params.tracking),
-                    strict=strict,
+        with _turn(workspace, driver):
+            for cell in cells:
+                outcomes.append(
+                    execute(
+                        cell,
+                        workspace,
+                        driver,
+                        driver_run=driver_run,
+                        open_tracker=tracking.opener(params.tracking),
+                        strict=strict,
+                    )
                 )
-            )
     except StageFailed as error:
         if as_json:
             facts = {"status": "failed", "message": str(error), "retriable": error.retriable}
@@ -77,6 +80,34 @@ def run(
         raise
     if as_json:
         typer.echo(json.dumps([o.as_json() for o in outcomes]))
+
+
+@contextmanager
+def _turn(workspace: Path, driver: str) -> Iterator[None]:
+    """While another driver has the line this one waits, and says so."""
+    from goku_core.pipeline.versions.turns import shared, take_for_dvc, waits_for
+
+    if driver == "dvc" and take_for_dvc(workspace, waits_for("dvc repro")):
+        yield
+    else:
+        with shared(workspace, waits_for("goku run")):
+            yield
+
+
+def sources(as_json: Json = False) -> None:
+    """Digests of what stages read from outside of the line: own media, pretrained weights. The first stage of `dvc repro`.
+
+    Writes records/sources/STAGE.json, on which DVC's stages depend: it sees a change there as goku does.
+
+    Example: goku sources --json
+    """
+    from goku_core.pipeline.versions import sources as outside
+
+    _, line = chosen_line(None)
+    with _turn(Path.cwd(), "dvc"):
+        found = outside.write(line, Path.cwd())
+    if as_json:
+        typer.echo(json.dumps(found))
 
 
 def chosen_line(names: list[str] | None) -> tuple[Params, list[Cell]]:
