@@ -241,4 +241,6 @@ def report(as_json: Json = False) -> None:
 def shown_seconds(value: float | None) -> str:
     if value is None:
         return ""
+    if value >= 3 * 3600:
+        return f"{value / 3600:,.1f} h"
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"

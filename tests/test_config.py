@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from goku_core import config
 from goku_core.config import Params, check, load_params, read_yaml
 from goku_core.pipeline import line
+from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.versions.beside import record_file
 from goku_core.pipeline.versions.sources import source_file
-from goku_core.pipeline.errors import GokuError
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = sorted((ROOT / "params").glob("*.yaml"))

@@ -22,9 +22,8 @@ from goku_core.pipeline.store import Store
 from goku_core.pipeline.versions import beside
 from goku_core.pipeline.versions.cache import DvcCache
 
-
 # What a commit record has beside its lineage record.
-NO_LINEAGE = frozenset({"report", "seconds", "attempt", "host", "lineage"})
+NO_LINEAGE = frozenset({"report", "seconds", "attempt", "host", "machine", "lineage"})
 
 
 @dataclass(frozen=True)

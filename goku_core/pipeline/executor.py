@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from goku_core.costs import machine
 from goku_core.pipeline import code
 from goku_core.pipeline.commit import Record, Workspace, remove
 from goku_core.pipeline.context import Context, SilentTracker, Tracker
@@ -226,6 +227,7 @@ def _run(
             "seconds": seconds,
             "attempt": attempt,
             "host": socket.gethostname(),
+            "machine": machine.facts(),
             "lineage": lineage,
         }
     )
