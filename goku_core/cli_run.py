@@ -19,6 +19,7 @@ from goku_core.pipeline.errors import GokuError, StageFailed
 
 if TYPE_CHECKING:
     from goku_core.config import Params
+    from goku_core.pipeline.commit import Record
     from goku_core.pipeline.line import Cell
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
@@ -176,7 +177,6 @@ def status(
     if services:
         cli_services.show(as_json)
         return
-    from goku_core import tracking
     from goku_core.pipeline.commit import Workspace
     from goku_core.pipeline.plan import plan as make_plan
 
@@ -196,7 +196,7 @@ def status(
                     "finished": record.value["finished"] if record else None,
                     "driver": record.value["driver"] if record else None,
                     "seconds": record.seconds if record else None,
-                    "mlflow_run": tracking.run_id(place.root, record.fingerprint) if record else None,
+                    "mlflow_run": _mlflow_run(place.root, record) if record else None,
                     "outputs": {
                         path: {"digest": tree.digest, "files": len(tree.files), "bytes": tree.bytes}
                         for path, tree in (record.outputs if record else {}).items()
@@ -221,6 +221,13 @@ def status(
         )
     Console(markup=False).print(table)
     cli_services.show(as_json=False)
+
+
+def _mlflow_run(workspace: Path, record: Record) -> str | None:
+    """As mirrored from here; of a record that another clone made, as it says itself."""
+    from goku_core import tracking
+
+    return tracking.run_id(workspace, record.fingerprint) or record.value.get("mlflow_run")
 
 
 def report(as_json: Json = False) -> None:

@@ -61,16 +61,16 @@ def unbroken(tmp_path_factory):
 
 # Boundaries in the order in which a commit passes them, and how often the body is begun in all.
 BOUNDARIES = [
-    ("before-work", 1),
+    pytest.param("before-work", 1, marks=pytest.mark.platform),
     ("mid-work", 2),
     ("before-store", 2),
-    ("before-mlflow-end", 2),
-    ("before-lineage", 2),
+    pytest.param("before-mlflow-end", 2, marks=pytest.mark.platform),
+    pytest.param("before-lineage", 2, marks=pytest.mark.platform),
     ("before-record", 2),
     # Once the record is there the work is done, whatever happens to the workspace.
     ("before-check-out", 1),
     ("between-outputs", 1),
-    ("before-clearing-scratch", 1),
+    pytest.param("before-clearing-scratch", 1, marks=pytest.mark.platform),
     ("before-beside", 1),
 ]
 

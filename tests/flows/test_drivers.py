@@ -86,6 +86,7 @@ def test_dvc_shares_bytes_with_the_store(workspace):
     assert (workspace / "models/two.txt").stat().st_nlink >= 3
 
 
+@pytest.mark.platform
 def test_direct_then_repro_and_repro_then_direct(workspace):
     assert goku(workspace, "run", "--no-flow").returncode == 0
     repro(workspace)
@@ -97,6 +98,7 @@ def test_direct_then_repro_and_repro_then_direct(workspace):
     assert len(bodies(workspace)) == 7
 
 
+@pytest.mark.platform
 def test_flow_and_repro_at_once(tiny, tmp_path, prefect_server):
     """DVC removes outputs before it asks for them: it must not while the flow reads them."""
     workspace = driven(tmp_path / "w", steps=2, step_seconds=0.4)
@@ -113,6 +115,7 @@ def test_flow_and_repro_at_once(tiny, tmp_path, prefect_server):
     assert repro(workspace).count("didn't change") == 5
 
 
+@pytest.mark.platform
 def test_a_driver_that_comes_while_repro_is_at_work_waits(tmp_path):
     workspace = driven(tmp_path / "w", steps=2, step_seconds=0.2)
     first = subprocess.Popen([DVC, "repro"], cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -125,6 +128,7 @@ def test_a_driver_that_comes_while_repro_is_at_work_waits(tmp_path):
     assert len(bodies(workspace)) == 5
 
 
+@pytest.mark.platform
 def test_a_dvc_that_was_killed_holds_nobody_up(tmp_path):
     workspace = driven(tmp_path / "w", steps=20, step_seconds=0.2)
     killed = subprocess.Popen([DVC, "repro"], cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -141,6 +145,7 @@ def test_a_dvc_that_was_killed_holds_nobody_up(tmp_path):
     assert bodies(workspace).count("reports/end.txt") == 1
 
 
+@pytest.mark.platform
 def test_numbers_and_curves_for_dvc(workspace):
     from driven_line import commit
 
@@ -151,11 +156,13 @@ def test_numbers_and_curves_for_dvc(workspace):
     repro(workspace)
     shown = json.loads(dvc(workspace, "metrics", "show", "--json"))
     assert shown[""]["data"]["metrics/join.json"]["data"]["steps_done"] == 6
-    changed = json.loads(dvc(workspace, "metrics", "diff", "--json"))["diff"]["metrics/join.json"]["steps_done"]
+    changed = json.loads(dvc(workspace, "metrics", "diff", "--json"))["metrics/join.json"]["steps_done"]
     assert (changed["old"], changed["new"], changed["diff"]) == (4, 6, 2)
     drawn = json.loads(dvc(workspace, "plots", "show", "--show-vega", "plots/join.csv"))
-    values = drawn["data"]["values"] if "values" in drawn["data"] else drawn["datasets"]
-    assert [(float(one["step"]), float(one["loss"])) for one in values][-1] == pytest.approx((6.0, 1 / 6))
+    curve = [(int(one["step"]), float(one["loss"])) for one in drawn["data"]["values"]]
+    assert curve == [(step, pytest.approx(1 / step)) for step in range(1, 7)]
+    bars = json.loads(dvc(workspace, "plots", "show", "--show-vega", "plots/split.csv"))["data"]["values"]
+    assert [(one["name"], float(one["value"])) for one in bars] == [("steps_done", 6.0)]
 
 
 def _wait_for(condition, seconds=60.0):

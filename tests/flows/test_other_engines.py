@@ -25,6 +25,7 @@ def upgraded(tmp_path):
     return os.pathsep.join([str(place), os.environ.get("PYTHONPATH", str(ROOT))])
 
 
+@pytest.mark.platform
 def test_nothing_runs_again_after_an_upgrade(tmp_path, upgraded, monkeypatch):
     workspace = driven(tmp_path / "w")
     repro(workspace)

@@ -47,6 +47,7 @@ def test_a_fresh_clone_that_pulled_executes_nothing(pushed, tmp_path):
     assert bodies(fresh) == []
 
 
+@pytest.mark.platform
 def test_repro_is_the_first_to_ask_in_a_fresh_clone(pushed, tmp_path):
     """DVC removes the outputs, and the records, of what it runs before it asks: they come back from its cache."""
     fresh = clone(pushed, tmp_path / "clone")
@@ -56,6 +57,7 @@ def test_repro_is_the_first_to_ask_in_a_fresh_clone(pushed, tmp_path):
     assert digests(fresh) == digests(pushed)
 
 
+@pytest.mark.platform
 def test_the_flow_in_a_fresh_clone(pushed, tmp_path, monkeypatch, prefect_server):
     fresh = clone(pushed, tmp_path / "clone")
     dvc(fresh, "pull")
@@ -64,12 +66,14 @@ def test_the_flow_in_a_fresh_clone(pushed, tmp_path, monkeypatch, prefect_server
     assert bodies(fresh) == []
 
 
+@pytest.mark.platform
 def test_records_without_their_bytes_are_no_answer(pushed, tmp_path):
     fresh = clone(pushed, tmp_path / "clone")
     dvc(fresh, "pull", "records/split.json")
     assert statuses(fresh)["split"] == "ran"
 
 
+@pytest.mark.platform
 def test_a_record_that_was_changed_on_the_way_is_not_believed(pushed, tmp_path):
     fresh = clone(pushed, tmp_path / "clone")
     dvc(fresh, "pull")
@@ -81,6 +85,7 @@ def test_a_record_that_was_changed_on_the_way_is_not_believed(pushed, tmp_path):
     assert statuses(fresh)["split"] == "ran"
 
 
+@pytest.mark.platform
 def test_a_second_answer_from_the_clone_survives_the_loss_of_what_it_remembered(pushed, tmp_path):
     fresh = clone(pushed, tmp_path / "clone")
     dvc(fresh, "pull")

@@ -21,7 +21,7 @@ BEHIND = ["evaluate", "promote"]
 # key, another value, the cells that have to run
 CHANGES = [
     ("seed", 1, ["collect", "curate", "vae", "precompute", *EVERY_PHASE, *BEHIND]),
-    ("collect.round", 2, ["collect", "curate", "vae", "precompute", *EVERY_PHASE, *BEHIND]),
+    ("collect.download.round", 2, ["collect", "curate", "vae", "precompute", *EVERY_PHASE, *BEHIND]),
     ("curate.max_clip_seconds", 9, ["curate", "vae", "precompute", *EVERY_PHASE, *BEHIND]),
     ("vae.steps", 251, ["vae", "precompute", *EVERY_PHASE, *BEHIND]),
     ("precompute.windows_per_clip", 3, ["precompute", *EVERY_PHASE, *BEHIND]),

@@ -47,13 +47,15 @@ def driven(place: Path, **params: object) -> Path:
     stages: dict[str, Any] = {"sources": gate}
     for cell in cells:
         stage, _, phase = cell.name.partition("@")
+        curve = cell.name == "join"
+        drawn = {"x": "step", "y": "loss"} if curve else {"template": "bar_horizontal", "x": "value", "y": "name"}
         stages[cell.name.replace("@", "-")] = {
             "cmd": f"{GOKU} run {cell.name} --no-flow --driver dvc",
             "deps": [*cell.inputs, f"records/sources/{stage}.json"],
             "outs": [*cell.outputs, f"records/{cell.name}.json"],
             "params": [f"phases.{phase}" if phase else stage, "seed", "steps"],
             "metrics": [{f"metrics/{cell.name}.json": {"cache": False}}],
-            "plots": [{f"plots/{cell.name}.csv": {"cache": False}}],
+            "plots": [{f"plots/{cell.name}.csv": {"cache": False} | drawn}],
         }
     (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     subprocess.run(["git", "init", "-q", str(workspace)], check=True)
