@@ -75,10 +75,10 @@ def _run(command: list[str], place: Path, *may: int) -> int:
 
 
 def _one_stage(place: Path) -> Path:
-    """A new work tree in which the sample corpus, of two pictures, is there."""
+    """A new work tree in which the sample corpus, of one clip and two pictures, is there."""
     place.mkdir()
     params = yaml.safe_load((ROOT / "params/smoke.yaml").read_text(encoding="utf-8"))
-    params["collect"]["sample"] |= {"videos": 0, "images": 2, "bad_files": False}
+    params["collect"]["sample"] |= {"videos": 1, "images": 2, "shots_per_video": [1, 1], "bad_files": False}
     (place / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config"):
         (place / name).parent.mkdir(exist_ok=True)
