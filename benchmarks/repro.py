@@ -7,6 +7,7 @@ dvc.yaml and all work done; with --small one is made, of the first stage alone).
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> Result:
 
 def _measure(result: Result, place: Path, cells: list[str]) -> None:
     goku = [sys.executable, "-m", "goku_core.cli"]
-    if _run([*goku, "plan", *cells, "--check"], place, 1) == 1:
+    planned = json.loads(_run([*goku, "plan", *cells, "--json"], place))["cells"]
+    if any(cell["state"] != "done" for cell in planned):
         raise GokuError(f"{place}: there is work to do, so nothing could be measured. Finish it: goku run")
     sides = {
         "dvc repro": [sys.executable, "-m", "dvc", "repro", *cells],
@@ -61,17 +63,17 @@ def _measure(result: Result, place: Path, cells: list[str]) -> None:
     )
 
 
-def _run(command: list[str], place: Path, *may: int) -> int:
-    """Exit code. Raises `GokuError` with the process's words where it is neither 0 nor expected."""
+def _run(command: list[str], place: Path) -> str:
+    """Standard output. Raises `GokuError` with the process's words where its exit code is not 0."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     bin_folder = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     hidden = {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     environment = kept | {"PYTHONPATH": path, "PATH": bin_folder, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, *may):
+    if done.returncode:
         raise GokuError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return done.returncode
+    return done.stdout
 
 
 def _one_stage(place: Path) -> Path:
