@@ -55,8 +55,11 @@ def take_for_dvc(workspace: Path, waiting: Callable[[str], None]) -> bool:
         return True
     with place.open("a+") as file:
         _locked(file, fcntl.LOCK_EX, lambda: waiting("another driver"))
-        while (other := _alone(place)) and other != dvc:
-            waiting(f"dvc (process {other[0]})")
+        told = False
+        while other := _alone(place):  # not this one: asked above
+            if not told:
+                waiting(f"dvc (process {other[0]})")
+            told = True
             time.sleep(0.2)
         write_json(_note(place), {"pid": dvc[0], "began": dvc[1]})
     return True
