@@ -69,6 +69,7 @@ def _run(command: list[str], place: Path) -> str:
     bin_folder = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     hidden = {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    kept |= {"PYTHONSAFEPATH": "1"}  # a workspace may be a clone: this code is measured, not the one that lies there
     environment = kept | {"PYTHONPATH": path, "PATH": bin_folder, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
