@@ -121,6 +121,7 @@ def chosen_line(names: list[str] | None) -> tuple[Params, list[Cell]]:
 
 def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -> None:
     """Hand the cells to the Prefect flow, in a process of its own: the library never imports it."""
+    from goku_core.pipeline.executor import find_done
     from goku_core.pipeline.plan import plan
     from goku_core.services.records import prefect_api
 
@@ -131,8 +132,9 @@ def _run_flow(workspace: Path, cells: list[Cell], strict: bool, as_json: bool) -
         entries = [entry for entry in plan(line, workspace, strict) if entry.cell in wanted]
         if all(entry.state == "done" for entry in entries):
             # Nobody could look at the run of a server that ends with it: do not start one (20 s) for nothing.
-            for entry in entries:
-                typer.echo(f"{entry.cell}: already done ({str(entry.fingerprint)[:12]})", err=True)
+            with _turn(workspace, "direct"):  # each says so itself, and takes over what was pulled from another clone
+                for cell in cells:
+                    find_done(cell, workspace, strict)
             if as_json:
                 typer.echo(json.dumps([entry.as_json() for entry in entries]))
             return
