@@ -19,9 +19,9 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("point", "begun"), [("before-work", 1), ("mid-work", 2), ("before-record", 2), ("between-outputs", 1)]
+    ("then", "point", "begun"),
+    [("flow", "mid-work", 2), ("flow", "between-outputs", 1), ("dvc", "before-work", 1), ("dvc", "before-record", 2)],
 )
-@pytest.mark.parametrize("then", ["flow", "dvc"])
 def test_another_driver_takes_up_what_was_killed(
     tmp_path, monkeypatch, prefect_server, undisturbed, point, begun, then
 ):
@@ -38,7 +38,7 @@ def test_another_driver_takes_up_what_was_killed(
     assert len(bodies(workspace)) == 4 + begun
 
 
-@pytest.mark.parametrize("point", ["mid-work", "before-record", "between-outputs"])
+@pytest.mark.parametrize("point", ["mid-work", "between-outputs"])
 def test_killed_under_dvc_taken_up_by_dvc(tmp_path, undisturbed, point, monkeypatch):
     workspace = driven(tmp_path / "w", steps=3)
     with monkeypatch.context() as patch:
