@@ -111,7 +111,7 @@ drill: install ## every fault (FAULTS="--only hang": one) injected into a small 
 
 clean: ## remove what the line made, the ledger and the registry too; keeps .venv
 	@if [ -d .goku/services ] && [ -x $(VENV)/bin/goku ]; then goku down; fi
-	rm -rf data models reports ledger .goku mlruns mlflow.db mlartifacts out.png out.mp4
+	rm -rf data models reports records metrics plots ledger .goku mlruns mlflow.db mlartifacts out.png out.mp4
 
 distclean: clean ## remove .venv as well
 	rm -rf $(VENV) *.egg-info

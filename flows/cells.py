@@ -24,6 +24,7 @@ from goku_core import config
 from goku_core.pipeline import line
 from goku_core.pipeline.executor import find_done
 from goku_core.pipeline.process import execute_in_child
+from goku_core.pipeline.versions.turns import shared, waits_for
 
 
 def run_cells(names: list[str], workspace: str, strict: bool, changes: Changes = None) -> list[dict[str, Any]]:
@@ -31,7 +32,8 @@ def run_cells(names: list[str], workspace: str, strict: bool, changes: Changes =
     place = inside(workspace)
     changes = differing(changes, place)  # what is wrong with them is said before any work starts
     cells = line.select(line.cells(config.load_params(place / "params.yaml", changes)), names)
-    outcomes = [run_cell(cell.name, str(place), strict, changes) for cell in cells]
+    with shared(place, waits_for("flow")):
+        outcomes = [run_cell(cell.name, str(place), strict, changes) for cell in cells]
     rows = [
         {key: o[key] for key in ("cell", "status")}
         | {"seconds": round(o["seconds"], 1), "fingerprint": o["fingerprint"][:12]}

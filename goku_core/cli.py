@@ -17,6 +17,7 @@ COMMANDS = {
     "node": ("goku_core.cli_node", "node"),
     "submit": ("goku_core.cli_submit", "submit"),
     "plan": ("goku_core.cli_plan", "plan"),
+    "sources": ("goku_core.cli_run", "sources"),
     "status": ("goku_core.cli_run", "status"),
     "lineage": ("goku_core.cli_lineage", "lineage"),
     "report": ("goku_core.cli_run", "report"),

@@ -47,6 +47,8 @@ class Asked:
 def show(asked: Asked, workspace: Path, as_json: bool) -> None:
     """Prints the forecast. Raises `GokuError` where a phase does not fit, behind the table."""
     found = forecasts(asked, workspace)
+    if asked.price is None:
+        asked = replace(asked, price=_params(asked.preset).plan.prices.gpu_hour.get(asked.gpu))  # type: ignore[call-overload]
     price = asked.price
     if as_json:
         costs = [{"cost": None if price is None else one.gpu_hours * price} for one in found]

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ from goku_core.pipeline.errors import GokuError, StageFailed
 
 if TYPE_CHECKING:
     from goku_core.config import Params
+    from goku_core.pipeline.commit import Record
     from goku_core.pipeline.line import Cell
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output")]
@@ -66,18 +69,19 @@ def run(
 
     outcomes = []
     try:
-        for cell in cells:
-            outcomes.append(
-                execute(
-                    cell,
-                    workspace,
-                    driver,
-                    driver_run=driver_run,
-                    open_tracker=tracking.opener(params.tracking),
-                    strict=strict,
-                    changes=_of_cell(cell, params) if wanted else None,
+        with _turn(workspace, driver):
+            for cell in cells:
+                outcomes.append(
+                    execute(
+                        cell,
+                        workspace,
+                        driver,
+                        driver_run=driver_run,
+                        open_tracker=tracking.opener(params.tracking),
+                        strict=strict,
+                        changes=_of_cell(cell, params) if wanted else None,
+                    )
                 )
-            )
     except StageFailed as error:
         if as_json:
             facts = {"status": "failed", "message": str(error), "retriable": error.retriable, "kind": error.kind}
@@ -85,6 +89,34 @@ def run(
         raise
     if as_json:
         typer.echo(json.dumps([o.as_json() for o in outcomes]))
+
+
+@contextmanager
+def _turn(workspace: Path, driver: str) -> Iterator[None]:
+    """While another driver has the line this one waits, and says so."""
+    from goku_core.pipeline.versions.turns import shared, take_for_dvc, waits_for
+
+    if driver == "dvc" and take_for_dvc(workspace, waits_for("dvc repro")):
+        yield
+    else:
+        with shared(workspace, waits_for("goku run")):
+            yield
+
+
+def sources(as_json: Json = False) -> None:
+    """Digests of what stages read from outside of the line: own media, pretrained weights. The first stage of `dvc repro`.
+
+    Writes records/sources/STAGE.json, on which DVC's stages depend: it sees a change there as goku does.
+
+    Example: goku sources --json
+    """
+    from goku_core.pipeline.versions import sources as outside
+
+    _, line = chosen_line(None)
+    with _turn(Path.cwd(), "dvc"):
+        found = outside.write(line, Path.cwd())
+    if as_json:
+        typer.echo(json.dumps(found))
 
 
 def chosen_line(names: list[str] | None, changes: dict[str, Any] | None = None) -> tuple[Params, list[Cell]]:
@@ -114,6 +146,7 @@ def _run_flow(
     workspace: Path, cells: list[Cell], strict: bool, as_json: bool, file: Path | None, changes: dict[str, Any] | None
 ) -> None:
     """Hand the cells to the Prefect flow, in a process of its own: the library never imports it."""
+    from goku_core.pipeline.executor import find_done
     from goku_core.pipeline.plan import plan
     from goku_core.services.records import prefect_api
 
@@ -124,8 +157,9 @@ def _run_flow(
         entries = [entry for entry in plan(line, workspace, strict) if entry.cell in wanted]
         if all(entry.state == "done" for entry in entries):
             # Nobody could look at the run of a server that ends with it: do not start one (20 s) for nothing.
-            for entry in entries:
-                typer.echo(f"{entry.cell}: already done ({str(entry.fingerprint)[:12]})", err=True)
+            with _turn(workspace, "direct"):  # each says so itself, and takes over what was pulled from another clone
+                for cell in cells:
+                    find_done(cell, workspace, strict)
             if as_json:
                 typer.echo(json.dumps([entry.as_json() for entry in entries]))
             return
@@ -172,7 +206,6 @@ def status(
     if services:
         cli_services.show(as_json)
         return
-    from goku_core import tracking
     from goku_core.pipeline.commit import Workspace
     from goku_core.pipeline.plan import plan as make_plan
 
@@ -192,7 +225,7 @@ def status(
                     "finished": record.value["finished"] if record else None,
                     "driver": record.value["driver"] if record else None,
                     "seconds": record.seconds if record else None,
-                    "mlflow_run": tracking.run_id(place.root, record.fingerprint) if record else None,
+                    "mlflow_run": _mlflow_run(place.root, record) if record else None,
                     "outputs": {
                         path: {"digest": tree.digest, "files": len(tree.files), "bytes": tree.bytes}
                         for path, tree in (record.outputs if record else {}).items()
@@ -219,6 +252,13 @@ def status(
     cli_services.show(as_json=False)
 
 
+def _mlflow_run(workspace: Path, record: Record) -> str | None:
+    """As mirrored from here; of a record that another clone made, as it says itself."""
+    from goku_core import tracking
+
+    return tracking.run_id(workspace, record.fingerprint) or record.value.get("mlflow_run")
+
+
 def report(as_json: Json = False) -> None:
     """Build reports/index.html (one page with pictures, no network needed) and print the table of the line.
 
@@ -237,4 +277,6 @@ def report(as_json: Json = False) -> None:
 def shown_seconds(value: float | None) -> str:
     if value is None:
         return ""
+    if value >= 3 * 3600:
+        return f"{value / 3600:,.1f} h"
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from goku_core.collect import Request as CollectRequest
+from goku_core.costs import PlanRequest
 from goku_core.curate import Request as CurateRequest
 from goku_core.evaluate import Request as EvaluateRequest
 from goku_core.pipeline.errors import GokuError
@@ -46,6 +47,7 @@ class Params(BaseModel):
     evaluate: EvaluateRequest
     promote: PromoteRequest
     tune: TuneRequest = Field(default_factory=TuneRequest)
+    plan: PlanRequest = Field(default_factory=PlanRequest)
     tracking: TrackingRequest = Field(default_factory=TrackingRequest)
 
 

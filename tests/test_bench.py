@@ -59,7 +59,7 @@ def recomputed_ratio(rows: list[dict], ratio: dict) -> list[float]:
 
 
 def test_every_benchmark_is_tested_here():
-    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, *SERVING, *SERVICES, "fuzz", "prescreen", "dedup"}
+    assert set(NAMES) == {*TIMED, *SCORED, *CURATION, *SERVING, *SERVICES, "fuzz", "prescreen", "dedup", "repro"}
 
 
 # Its kernels are meant for a GPU: a quarter of a minute on a processor, at any size.
@@ -195,6 +195,14 @@ def test_prescreen_is_measured_against_the_full_pass(tiny_result):
     assert looked["turned_away"] >= 2 and full["clips_kept"] > 0
     (ratio,) = found["ratios"]
     assert ratio["ratio"] == pytest.approx(statistics.median(recomputed_ratio(found["rows"], ratio)))
+
+
+@pytest.mark.slow
+def test_repro_asks_whether_all_is_done(tiny_result):
+    found = json.loads(tiny_result("repro").read_text())
+    assert [row["side"] for row in found["rows"]] == ["dvc repro", "goku run, no server", "goku run --no-flow"]
+    assert all(row["median_s"] > 0 for row in found["rows"]) and len(found["ratios"]) == 2
+    assert "10 s are claimed" in found["notes"][0]
 
 
 def test_pilot_scores_both_and_draws_them(tiny_result):

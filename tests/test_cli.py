@@ -60,7 +60,7 @@ def test_plan_and_its_exit_code(done):
     workspace, _ = done
     assert tiny(workspace, "plan", "--check").returncode == 0
     planned = json.loads(tiny(workspace, "plan", "--json").stdout)
-    assert {entry["state"] for entry in planned} == {"done"}
+    assert {entry["state"] for entry in planned["cells"]} == {"done"}
     set_params(workspace, close="other")
     changed = tiny(workspace, "plan", "--check")
     set_params(workspace)

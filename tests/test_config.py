@@ -15,6 +15,8 @@ from goku_core import config
 from goku_core.config import Params, check, load_params, read_yaml
 from goku_core.pipeline import line
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.versions.beside import record_file
+from goku_core.pipeline.versions.sources import source_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = sorted((ROOT / "params").glob("*.yaml"))
@@ -219,13 +221,21 @@ def test_dvc_yaml_is_the_same_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
     stages = yaml.safe_load(done.stdout)
     cells = line.cells(load_params(ROOT / "params.yaml"))
-    assert set(stages) == {cell.name for cell in cells}
+    assert set(stages) == {cell.name for cell in cells} | {"sources"}
+    assert set(stages["sources"]["outs"]) == {source_file(name) for name in line.STAGES}
     for cell in cells:
         stage = stages[cell.name]
         assert stage["cmd"] == f"goku run {cell.name} --no-flow --driver dvc"
         assert not [i for i in cell.inputs if not any(Path(i).is_relative_to(d) for d in stage["deps"])]
-        assert set(stage["deps"]) <= {*cell.inputs, "models"}
-        assert set(stage["outs"]) == set(cell.outputs)
+        assert set(stage["deps"]) <= {*cell.inputs, "models", source_file(cell.stage)}
+        assert source_file(cell.stage) in stage["deps"]
+        beside = {record_file(cell.name), f"metrics/{cell.name}.json", f"plots/{cell.name}.csv"}
+        assert set(stage["outs"]) == {*cell.outputs, *beside}
+        # Exactly the keys that name the work, no other: what says how it is done must not make DVC ask.
         wanted = {f"{cell.stage}.{key}" for key in keys(cell.request_json())} | {"seed"}
-        watched = stage["params"]
-        assert not {key for key in wanted if not any(f"{key}.".startswith(f"{w}.") for w in watched)}
+        told = {f"{cell.stage}.{key}" for key in keys(cell.request.model_dump(mode="json"))} | {"seed"}
+        watched = {key for key in told if any(f"{key}.".startswith(f"{w}.") for w in stage["params"])}
+        assert watched == wanted
+        assert len(stage["params"]) == len(
+            {w for w in stage["params"] if any(f"{k}.".startswith(f"{w}.") for k in told)}
+        )

@@ -19,6 +19,11 @@ from typing import Any
 from goku_core.pipeline.files import digest_json, lock, lock_if_free, write_json
 from goku_core.pipeline.fingerprint import Digests, Tree
 from goku_core.pipeline.store import Store
+from goku_core.pipeline.versions import beside
+from goku_core.pipeline.versions.cache import DvcCache
+
+# What a commit record has beside its lineage record.
+NO_LINEAGE = frozenset({"report", "seconds", "attempt", "host", "machine", "lineage"})
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Workspace:
         self.goku.mkdir(parents=True, exist_ok=True)
         self.digests = Digests(self.goku / "digests.sqlite")
         self.store = Store(self.goku / "store", self.digests)
+        self.dvc = DvcCache(self.root)
+        self._carried: dict[str, Record] | None = None
 
     def __enter__(self) -> Workspace:
         return self
@@ -90,7 +97,19 @@ class Workspace:
         return self.goku / "records" / stage / f"{fingerprint}.json"
 
     def record(self, stage: str, fingerprint: str) -> Record | None:
-        return _read_record(self.record_file(stage, fingerprint))
+        """The record of a piece of work: written here, else carried here from another clone."""
+        return _read_record(self.record_file(stage, fingerprint)) or self.carried().get(fingerprint)
+
+    def carried(self) -> dict[str, Record]:
+        """Records by fingerprint that git and DVC have brought: in records/, else in DVC's cache (DVC removes a stage's
+        outputs, and with them its record, before it runs the stage). One that is not about what it names is left out."""
+        if self._carried is None:
+            names = {path for path in self.dvc.outputs if path.startswith(f"{beside.RECORDS}/")}
+            names |= {f"{beside.RECORDS}/{file.name}" for file in (self.root / beside.RECORDS).glob("*.json")}
+            files = [file for name in sorted(names) for file in (self.root / name, *self.dvc.files(name).values())]
+            values = [value for file in files if (value := beside.read(file))]
+            self._carried = {value["fingerprint"]: Record(value) for value in values}
+        return self._carried
 
     def records(self) -> Iterator[Record]:
         """All records, oldest first."""
@@ -117,15 +136,38 @@ class Workspace:
         return True
 
     def can_restore(self, record: Record) -> bool:
-        return all(self.store.holds_tree(tree) for tree in record.outputs.values())
+        """Are all bytes of the outputs in the store, or in DVC's cache?"""
+        return all(self._lacking(path, tree) is not None for path, tree in record.outputs.items())
 
     def restore(self, record: Record) -> None:
         """Check the record's outputs out of the store. The caller has asked `can_restore` and holds the lock."""
         staging = self.staging(record.fingerprint)
         remove(staging)
         for path, tree in record.outputs.items():
+            for sha256, file in (self._lacking(path, tree) or {}).items():
+                self.store.take(file, sha256)
             self.store.lay_out(tree, staging / path)
         self.check_out(record.fingerprint, record.outputs)
+
+    def _lacking(self, path: str, tree: Tree) -> dict[str, Path] | None:
+        """Objects that the store lacks -> the same bytes in DVC's cache; None where these are not all there either."""
+        lacking = {name: sha256 for name, sha256 in tree.files.items() if not self.store.holds(sha256)}
+        if not lacking:
+            return {}
+        cached = self.dvc.files(path)
+        if any(name not in cached or self.digests.file(cached[name]) != sha256 for name, sha256 in lacking.items()):
+            return None
+        return {sha256: cached[name] for name, sha256 in lacking.items()}
+
+    def adopt(self, record: Record) -> None:
+        """Make a record that was carried here one of this workspace, which holds its outputs: bytes first, record last."""
+        if self.record_file(record.stage, record.fingerprint).is_file():
+            return
+        for path, tree in record.outputs.items():
+            self.store.put(self.root / path, tree)
+        facts = {key: value for key, value in record.value.items() if key not in NO_LINEAGE}
+        self.write_lineage(facts | {"outputs": record.output_digests()})
+        self.write_record(record.value)
 
     def check_out(self, fingerprint: str, outputs: Mapping[str, Tree]) -> None:
         """Move staged outputs into the workspace, each by one rename."""

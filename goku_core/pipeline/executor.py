@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from goku_core.costs import machine
 from goku_core.pipeline import code
 from goku_core.pipeline.commit import Record, Workspace, remove
 from goku_core.pipeline.context import Context, SilentTracker, Tracker
@@ -28,6 +29,7 @@ from goku_core.pipeline.fingerprint import Tree, fingerprint
 from goku_core.pipeline.identity import arrangement
 from goku_core.pipeline.line import Cell
 from goku_core.pipeline.progress import console
+from goku_core.pipeline.versions import beside
 
 Driver = Literal["prefect", "dvc", "direct"]
 Status = Literal["ran", "already-done", "restored"]
@@ -151,14 +153,17 @@ def _find(cell: Cell, place: Workspace, name: str, strict: bool) -> Outcome | No
         _say(cell, "is done, but its code has changed since and --strict was given")
         return None
     if place.holds_outputs(record):
-        _say(cell, f"already done ({name[:12]}, took {record.seconds:.0f} s)")
-        return Outcome(cell.name, "already-done", name, record)
-    if place.can_restore(record):
+        status, told = "already-done", "already done"
+    elif place.can_restore(record):
         place.restore(record)
-        _say(cell, f"restored from the store ({name[:12]}, took {record.seconds:.0f} s)")
-        return Outcome(cell.name, "restored", name, record)
-    _say(cell, "has a record, but its outputs are damaged or gone from the store too: doing the work again")
-    return None
+        status, told = "restored", "restored from the store"
+    else:
+        _say(cell, "has a record, but its outputs are damaged or gone from the store too: doing the work again")
+        return None
+    place.adopt(record)
+    beside.write(place.root, record.value)
+    _say(cell, f"{told} ({name[:12]}, took {record.seconds:.0f} s)")
+    return Outcome(cell.name, status, name, record)
 
 
 def _run(
@@ -227,11 +232,13 @@ def _run(
             "seconds": seconds,
             "attempt": attempt,
             "host": socket.gethostname(),
+            "machine": machine.facts(),
             "lineage": lineage,
         }
     )
     place.check_out(name, outputs)
     remove(place.scratch(name))
+    beside.write(place.root, record.value)
     _attempt(place, cell, name, driver, "finished", attempt=attempt)
     _say(cell, f"done in {seconds:.1f} s ({name[:12]})")
     return record

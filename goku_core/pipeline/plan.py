@@ -44,7 +44,8 @@ class Entry:
 def plan(line: Sequence[Cell], workspace: Path, strict: bool = False) -> list[Entry]:
     """One entry per cell, in order. With `strict`, a record made by other code does not count."""
     with Workspace(workspace) as place:
-        last = {record.cell: record for record in place.records()}  # oldest first: the newest stays
+        carried = {record.cell: record for record in place.carried().values()}
+        last = carried | {record.cell: record for record in place.records()}  # oldest first: the newest stays
         known: dict[str, str] = {}  # output path -> digest it has, or will have once checked out
         undecided: dict[str, str] = {}  # output path -> the cell that must run first
         entries = []

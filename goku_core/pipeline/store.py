@@ -24,9 +24,10 @@ class Store:
     def put(self, place: Path, tree: Tree) -> None:
         """Take in every file of `tree`, which lies at `place`; its files become links to the store's objects."""
         for name, sha256 in tree.files.items():
-            self._put_file(place / name if tree.folder else place, sha256)
+            self.take(place / name if tree.folder else place, sha256)
 
-    def _put_file(self, file: Path, sha256: str) -> None:
+    def take(self, file: Path, sha256: str) -> None:
+        """Take in one file with that digest; it becomes a link to the store's object."""
         target = self.place(sha256)
         if self.holds(sha256):
             if not target.samefile(file):

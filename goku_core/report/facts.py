@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from goku_core.costs import PlanRequest
 from goku_core.pipeline.commit import Record, Workspace
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.line import STAGES
@@ -65,6 +66,7 @@ class Facts:
     evaluation: dict[str, Any] | None = None
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
     promotion: dict[str, Any] | None = None
+    plan: PlanRequest = field(default_factory=PlanRequest)
 
     @property
     def total_seconds(self) -> float:
@@ -88,7 +90,18 @@ def gather(root: Path) -> Facts:
     facts.evaluation = _json(root / "reports/evaluation/summary.json")
     facts.verdicts = _verdicts(root / "reports/evaluation/records.parquet")
     facts.promotion = _promotion(root)
+    facts.plan = _plan(root / "params.yaml")
     return facts
+
+
+def _plan(params: Path) -> PlanRequest:
+    """The price table; without a readable params.yaml the default one."""
+    from goku_core.config import load_params
+
+    try:
+        return load_params(params).plan
+    except GokuError:
+        return PlanRequest()
 
 
 def _promotion(root: Path) -> dict[str, Any] | None:

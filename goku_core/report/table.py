@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from goku_core.report import cost
 from goku_core.report.facts import Facts, gather
 
 
@@ -36,6 +37,7 @@ def rows(facts: Facts) -> list[tuple[str, str, str]]:
     lines += [
         ("score", _score(facts), _wall(facts, "evaluate")),
         ("champion", champion(facts), _wall(facts, "promote")),
+        ("cost", cost.sentence(facts, facts.plan), ""),
         ("total", "", duration(facts.total_seconds)),
     ]
     return lines

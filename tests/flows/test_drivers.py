@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
-import sys
-from pathlib import Path
+import threading
 
 import pytest
-import tiny_goku
-import tiny_line
-import yaml
-from tiny_line import bodies, new_workspace, set_params
+from driven_line import DVC, digests, driven, dvc, goku, install_in_process, repro, run_flow
+from tiny_line import bodies, set_params
 
 from goku_core.pipeline.errors import GokuError, StageFailed
-
-GOKU = f"{sys.executable} {tiny_goku.__file__}"
-DVC = Path(sys.executable).with_name("dvc")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The tiny line here, and in the processes that the flow starts."""
-    from goku_core import config, tracking
-    from goku_core.pipeline import executor, line, process
-
-    monkeypatch.setattr(line, "cells", tiny_line.cells)
-    monkeypatch.setattr(config, "load_params", tiny_line.load_params)
-    monkeypatch.setattr(tracking, "opener", lambda settings: executor._untracked)
-    monkeypatch.setattr(process, "COMMAND", [sys.executable, tiny_goku.__file__])
+    install_in_process(monkeypatch)
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    """The tiny line as a git and DVC work tree with the settings of this repository."""
-    workspace = new_workspace(tmp_path / "w")
-    (workspace / ".dvc").mkdir()
-    for name in (".dvc/config", ".dvcignore", ".gitignore"):
-        (workspace / name).write_text((ROOT / name).read_text())
-    stages = {}
-    for cell in tiny_line.cells(tiny_line.Params()):
-        stage, _, phase = cell.name.partition("@")
-        stages[cell.name.replace("@", "-")] = {
-            "cmd": f"{GOKU} run {cell.name} --no-flow --driver dvc",
-            "deps": list(cell.inputs),
-            "outs": list(cell.outputs),
-            "params": [f"phases.{phase}" if phase else stage, "seed", "steps"],
-        }
-    (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    subprocess.run(["git", "init", "-q", str(workspace)], check=True)
-    return workspace
-
-
-def repro(workspace):
-    done = subprocess.run([DVC, "repro"], cwd=workspace, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def run_flow(workspace, *cells, strict=False):
-    from flows.line import line
-
-    return {o["cell"]: o["status"] for o in line(list(cells), strict, str(workspace))}
+    return driven(tmp_path / "w")
 
 
 def test_flow_then_repro_then_flow(tiny, workspace, prefect_server):
@@ -114,7 +74,7 @@ def test_a_user_error_is_not_repeated_a_failed_body_is(tiny, workspace, prefect_
 def test_repro_alone_runs_each_body_once(workspace):
     repro(workspace)
     assert len(bodies(workspace)) == 5
-    assert "didn't change" in repro(workspace)
+    assert repro(workspace).count("didn't change") == 5
     (workspace / "dvc.lock").unlink()
     repro(workspace)
     assert len(bodies(workspace)) == 5
@@ -124,3 +84,91 @@ def test_dvc_shares_bytes_with_the_store(workspace):
     """No second copy on disk, and no second hashing: DVC's cache, the store and the workspace are one inode."""
     repro(workspace)
     assert (workspace / "models/two.txt").stat().st_nlink >= 3
+
+
+@pytest.mark.platform
+def test_direct_then_repro_and_repro_then_direct(workspace):
+    assert goku(workspace, "run", "--no-flow").returncode == 0
+    repro(workspace)
+    assert len(bodies(workspace)) == 5
+    set_params(workspace, phases={"one": "c", "two": "changed"})
+    repro(workspace)
+    told = goku(workspace, "run", "--no-flow", "--json")
+    assert {o["status"] for o in json.loads(told.stdout)} == {"already-done"}
+    assert len(bodies(workspace)) == 7
+
+
+@pytest.mark.platform
+def test_flow_and_repro_at_once(tiny, tmp_path, prefect_server):
+    """DVC removes outputs before it asks for them: it must not while the flow reads them."""
+    workspace = driven(tmp_path / "w", steps=2, step_seconds=0.4)
+    flow = threading.Thread(target=lambda: answers.update(run_flow(workspace)))
+    answers: dict[str, str] = {}
+    flow.start()
+    _wait_for(lambda: bodies(workspace))
+    said = repro(workspace)
+    flow.join()
+    assert set(answers.values()) == {"ran"}
+    assert "dvc repro: the line is driven by another driver; waiting for it" in said
+    assert len(bodies(workspace)) == 5
+    assert len(digests(workspace)) == 6
+    assert repro(workspace).count("didn't change") == 5
+
+
+@pytest.mark.platform
+def test_a_driver_that_comes_while_repro_is_at_work_waits(tmp_path):
+    workspace = driven(tmp_path / "w", steps=2, step_seconds=0.2)
+    first = subprocess.Popen([DVC, "repro"], cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    _wait_for(lambda: bodies(workspace))
+    second = goku(workspace, "run", "--no-flow", "--json")
+    said, _ = first.communicate()
+    assert first.returncode == second.returncode == 0, said + second.stderr
+    assert f"goku run: the line is driven by dvc (process {first.pid}); waiting for it" in second.stderr
+    assert {o["status"] for o in json.loads(second.stdout)} == {"already-done"}
+    assert len(bodies(workspace)) == 5
+
+
+@pytest.mark.platform
+def test_a_dvc_that_was_killed_holds_nobody_up(tmp_path):
+    workspace = driven(tmp_path / "w", steps=20, step_seconds=0.2)
+    killed = subprocess.Popen([DVC, "repro"], cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              start_new_session=True)  # fmt: skip
+    _wait_for(lambda: bodies(workspace))
+    os.killpg(killed.pid, 9)
+    killed.wait()
+    for lock in (workspace / ".dvc/tmp").glob("*lock*"):
+        assert lock.exists()  # DVC itself gets over them
+    set_params(workspace)
+    said = goku(workspace, "run", "--no-flow")
+    assert said.returncode == 0 and "waiting" not in said.stderr
+    repro(workspace)
+    assert bodies(workspace).count("reports/end.txt") == 1
+
+
+@pytest.mark.platform
+def test_numbers_and_curves_for_dvc(workspace):
+    from driven_line import commit
+
+    set_params(workspace, steps=4)
+    repro(workspace)
+    commit(workspace, "four steps")
+    set_params(workspace, steps=6)
+    repro(workspace)
+    shown = json.loads(dvc(workspace, "metrics", "show", "--json"))
+    assert shown[""]["data"]["metrics/join.json"]["data"]["steps_done"] == 6
+    changed = json.loads(dvc(workspace, "metrics", "diff", "--json"))["metrics/join.json"]["steps_done"]
+    assert (changed["old"], changed["new"], changed["diff"]) == (4, 6, 2)
+    drawn = json.loads(dvc(workspace, "plots", "show", "--show-vega", "plots/join.csv"))
+    curve = [(int(one["step"]), float(one["loss"])) for one in drawn["data"]["values"]]
+    assert curve == [(step, pytest.approx(1 / step)) for step in range(1, 7)]
+    bars = json.loads(dvc(workspace, "plots", "show", "--show-vega", "plots/split.csv"))["data"]["values"]
+    assert [(one["name"], float(one["value"])) for one in bars] == [("steps_done", 6.0)]
+
+
+def _wait_for(condition, seconds=60.0):
+    import time
+
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

@@ -49,7 +49,22 @@ def before(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
 
 
 def arm(point: str, output: str) -> None:
-    if point == "before-store":
+    if point == "before-work":
+        before(tiny_line, "run", lambda request, context: request.output == output)
+    elif point == "mid-work":
+        # While the second step is worked on: the first is in scratch.
+        before(tiny_line, "step", lambda request, context, number: request.output == output and number == 2)
+    elif point == "before-mlflow-end":
+        for kind in (tracking.MlflowTracker, executor._Untracked):
+            before(kind, "finish", lambda self, status: (Path.cwd() / "bodies.log").read_text().split()[-1] == output)
+    elif point == "before-lineage":
+        before(commit.Workspace, "write_lineage", lambda self, value: output in value["outputs"])
+    elif point == "between-outputs":
+        # The first of two outputs is swapped in, the second is not.
+        before(commit, "_same_file_system", lambda source, target: target.as_posix().endswith("data/log"))
+    elif point == "before-beside":
+        before(executor.beside, "write", lambda root, value: output in value["outputs"])
+    elif point == "before-store":
         before(store.Store, "put", lambda self, place, tree: place.as_posix().endswith(output))
     elif point == "before-record":
         before(commit.Workspace, "write_record", lambda self, value: output in value["outputs"])

@@ -1,10 +1,11 @@
 """A line of five quick cells for tests of the pipeline: real files, real inputs, a body that counts its steps.
 
-source ---> split (folder) ---> join ---> train@one ---> train@two ---> close
+source ---> split (folder) ---> join (file and folder) ---> train@one ---> train@two ---> close
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from goku_core.costs import PlanRequest
 from goku_core.pipeline.context import Context
 from goku_core.pipeline.line import Cell, wire
 from goku_core.pipeline.pool import run_operator
@@ -28,6 +30,7 @@ class Request(BaseModel):
     folder: bool = False
     map_rows: int = Field(default=0, description="rows of a big map that the body runs, for tests of its drivers")
     output: str
+    log: str = Field(default="", description="a second output: a folder with the curve of the steps")
     reads: list[str] = []
 
 
@@ -47,6 +50,7 @@ class Params(BaseModel):
     step_seconds: float = 0.0
     map_rows: int = 0
     tracking: TrackingRequest = TrackingRequest()
+    plan: PlanRequest = PlanRequest()
 
 
 def load_params(path: str | Path = "params.yaml", changes: dict[str, object] | None = None) -> Params:
@@ -56,9 +60,11 @@ def load_params(path: str | Path = "params.yaml", changes: dict[str, object] | N
 def cells(params: Params) -> list[Cell]:
     def cell(name: str, text: str, reads: list[str], output: str, folder: bool = False) -> Cell:
         request = Request(text=text, steps=params.steps, step_seconds=params.step_seconds, folder=folder,
-                          map_rows=params.map_rows if name == "split" else 0, output=output, reads=reads)  # fmt: skip
+                          map_rows=params.map_rows if name == "split" else 0, output=output, reads=reads,
+                          log="data/log" if name == "join" else "")  # fmt: skip
         stage = name.split("@")[0]
-        return Cell(name, stage, request, tuple(reads), (output,), seed=params.seed, room="tiny_line")
+        outputs = (output, request.log) if request.log else (output,)
+        return Cell(name, stage, request, tuple(reads), outputs, seed=params.seed, room="tiny_line")
 
     line = [cell("split", params.split, ["source.txt"], "data/parts", folder=True),
             cell("join", params.join, ["data/parts"], "data/joined.txt")]  # fmt: skip
@@ -75,11 +81,10 @@ def run(request: Request, context: Context) -> Report:
         log.write(f"{request.output}\n")
     kept = context.scratch / "steps.txt"
     done = len(kept.read_text().splitlines()) if kept.exists() else 0
-    for step in range(done + 1, request.steps + 1):
-        time.sleep(request.step_seconds)
-        context.tracker.log_metrics({"loss": 1.0 / step}, step)
+    for number in range(done + 1, request.steps + 1):
+        step(request, context, number)
         with kept.open("a") as file:
-            file.write(f"{step}\n")
+            file.write(f"{number}\n")
     if request.map_rows:
         _map(request.map_rows, context)
     before = ""
@@ -94,10 +99,19 @@ def run(request: Request, context: Context) -> Report:
             (output / f"{i}.txt").write_text(word)
     else:
         output.write_text(f"{before} {request.text} {request.steps}\n")
+    if request.log:
+        context.output(request.log).mkdir()
+        curve = (json.dumps({"step": step, "loss": 1.0 / step}) + "\n" for step in range(1, request.steps + 1))
+        (context.output(request.log) / "metrics.jsonl").write_text("".join(curve))
     context.tracker.log_artifact(output)
     if os.environ.get("TINY_FAIL") == request.output:
         raise RuntimeError("the disk is on fire")
     return Report(steps_done=request.steps - done)
+
+
+def step(request: Request, context: Context, number: int) -> None:
+    time.sleep(request.step_seconds)
+    context.tracker.log_metrics({"loss": 1.0 / number}, number)
 
 
 def _map(count: int, context: Context) -> None:

@@ -1,0 +1,101 @@
+"""Small files beside the outputs of a cell, for git and DVC to carry and to compare.
+
+    records/CELL.json   the commit record of what lies in the workspace. DVC versions it with the bytes it speaks of, so
+                        that a fresh clone that has pulled them knows the work as done
+    metrics/CELL.json   the numbers of its report: `dvc metrics show`, `dvc metrics diff`
+    plots/CELL.csv      its curve over the steps, or its counts and scores by name: `dvc plots show`
+
+All are functions of the record and its outputs and belong to no fingerprint: they are written again at every answer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from goku_core.pipeline.fingerprint import fingerprint
+
+RECORDS, METRICS, PLOTS = "records", "metrics", "plots"
+CURVE = "metrics.jsonl"  # name of the file, among a cell's outputs, that holds one JSON object per logged step
+
+
+def record_file(cell: str) -> str:
+    return f"{RECORDS}/{cell}.json"
+
+
+def write(root: Path, value: Mapping[str, Any]) -> None:
+    """The files of a record, whose outputs lie in the workspace. What is there with the same content is left alone."""
+    cell = value["cell"]
+    _put(root / record_file(cell), json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+    numbers = _numbers(value["report"]) | {"wall_seconds": round(value["seconds"], 3)}
+    _put(root / METRICS / f"{cell}.json", json.dumps(numbers, indent=1, sort_keys=True))
+    rows = list(_curve(root, value["outputs"])) or list(_bars(value["report"]))
+    text = io.StringIO()
+    table = csv.DictWriter(
+        text, list(dict.fromkeys(key for row in rows for key in row)), restval="", lineterminator="\n"
+    )
+    table.writeheader()
+    table.writerows(rows)
+    _put(root / PLOTS / f"{cell}.csv", text.getvalue().rstrip("\n"))
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """A record that came from elsewhere; None where there is none, or one that is not about the work it names."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        inputs = {path: known["digest"] for path, known in value["inputs"].items()}
+        named = fingerprint(value["stage"], value["revision"], value["request"], value["seed"], inputs)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # anything may lie in that folder
+        return None
+    return value if named == value.get("fingerprint") else None
+
+
+def _numbers(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, however deep; lists are left out (DVC compares single values)."""
+    kept: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            if found := _numbers(inner):
+                kept[key] = found
+        elif isinstance(inner, int | float) and not isinstance(inner, bool):
+            kept[key] = inner
+    return kept
+
+
+def _curve(root: Path, outputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for path, tree in outputs.items():
+        for name in tree["files"]:
+            if name.rpartition("/")[2] == CURVE:
+                for line in (root / path / name).read_text(encoding="utf-8").splitlines():
+                    yield {key: one for key, one in json.loads(line).items() if isinstance(one, int | float)}
+                return
+
+
+def _bars(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Counts and scores by name, which the report keeps in mappings; of a report without any, its single numbers."""
+    flat = list(_flat(_numbers(report), ""))
+    for name, value in [one for one in flat if "." in one[0]] or flat:
+        yield {"name": name, "value": value}
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _put(file: Path, text: str) -> None:
+    """By a rename: the file may be a link into DVC's cache, whose bytes must stay as they are."""
+    content = text + "\n"
+    if file.is_file() and file.read_text(encoding="utf-8") == content:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(file)
