@@ -25,11 +25,11 @@ RESERVED = {"default", "hostnames", "include", "volatile"}  # words of nginx's m
 COST = 5  # of bcrypt; 2 ms (see above). Our choice
 PASSWORDS = ("postgres_password", "prefect_database_password", "mlflow_database_password")
 HTPASSWD, GROUPS, IDENTITIES = "proxy/htpasswd", "proxy/groups.map", "s3_identities.json"
+TOKEN, SHOWN_TOKEN = "serve_token", "proxy/serve.conf"  # of goku serve, and how the proxy shows it
 # What each may do with the bucket of the same name, or with the workspace's ("goku").
 S3_RIGHTS: Mapping[str, list[str]] = {
     "worker": ["Admin", "Read", "Write", "List", "Tagging"],
     "mlflow": ["Read:mlflow", "Write:mlflow", "List:mlflow", "Tagging:mlflow"],
-    "serve": ["Read:mlflow", "List:mlflow", "Read:goku", "List:goku"],
 }
 
 
@@ -50,6 +50,11 @@ def prepare(folder: Path) -> list[str]:
         new = [name for name in made if not (folder / name).exists()]
         for name in new:
             _write(folder / name, made[name]())
+        if not (folder / TOKEN).exists() or not (folder / SHOWN_TOKEN).exists():
+            token = secrets.token_urlsafe(32)
+            _write(folder / TOKEN, token)
+            _write(folder / SHOWN_TOKEN, f'proxy_set_header Authorization "Bearer {token}";\n')
+            new += [TOKEN, SHOWN_TOKEN]
         # The users' own files are made from the store's, so that the two always agree.
         if not (folder / IDENTITIES).exists():
             _write(folder / IDENTITIES, json.dumps({"identities": [_identity(who) for who in S3_RIGHTS]}, indent=1))

@@ -51,7 +51,7 @@ Overridden.add_constructor("!override", lambda loader, node: loader.construct_se
 
 
 def compose(name: str = "compose.yaml") -> dict[str, Any]:
-    return yaml.load((INFRA / name).read_text(), Loader=Overridden)  # noqa: S506
+    return yaml.load((INFRA / name).read_text(), Loader=Overridden)
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Answer:
     body: bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class Team:
     """Running servers and how to reach them; `reader`, `writer` are USER:PASSWORD."""
 
@@ -122,10 +122,10 @@ class Team:
 
     def start(self, service: str, *words: str, user: str | None = None, **more: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{service}.log").open("wb")
+        env = self.environment(service.partition("-")[0]) | more
         process = subprocess.Popen(
-            words, env=self.environment(service) | more, cwd=self.folder, stdout=log, stderr=log,
-            start_new_session=True, user=user,
-        )  # fmt: skip
+            words, env=env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, user=user
+        )
         self.processes.append(process)
         return process
 
@@ -251,7 +251,7 @@ def start_proxy(team: Team, transport: str = "plain", name: str = "proxy", **cha
     given = team.environment("proxy") | changes
     for server in ("PREFECT", "MLFLOW", "SERVE"):
         listen = given[f"GOKU_{server}_LISTEN"].partition(" ")
-        port = team.ports[f"proxy to {server.lower()}"] if not changes else int(listen[0])
+        port = int(listen[0]) if changes else team.ports[f"proxy to {server.lower()}"]
         given[f"GOKU_{server}_LISTEN"] = f"127.0.0.1:{port}" + "".join(listen[1:])
     given["GOKU_ARTIFACT_LIMIT"] = "64m"
     given["GOKU_TRANSPORT"] = transport
