@@ -120,8 +120,10 @@ def test_a_reader_changes_nothing_whatever_he_asks(team: Team, known: Routes) ->
     assert {path.rsplit("/", 1)[1] for path in others} <= {
         "get-latest-versions", "batchGetInfos", "calculate-filter-correlation",
     }, others  # fmt: skip
-    tricks = ["/api/deployments/{}/create_flow_run/../../../flow_runs/filter", "/api/flow_runs/filter/..%2f..%2fdeployments/",
-              "/api/flow_runs/filter;/../../deployments/", "//api/deployments/", "/api/block_documents/?include_secrets=true"]  # fmt: skip
+    tricks = ["/api/deployments/{}/create_flow_run/../../../flow_runs/filter",
+              "/api/flow_runs/filter/..%2f..%2fdeployments/",
+              "/api/flow_runs/filter;/../../deployments/", "//api/deployments/",
+              "/api/block_documents/?include_secrets=true"]  # fmt: skip
     assert set(together([(team, "prefect", "POST", path.format(ID), team.reader) for path in tricks]).values()) <= {
         400,
         403,
@@ -133,8 +135,10 @@ def test_a_reader_changes_nothing_whatever_he_asks(team: Team, known: Routes) ->
 
 def test_what_the_platform_does_not_use_is_closed_to_writers_too(team: Team) -> None:
     api = "/ajax-api/3.0"
-    closed = [f"{api}/jobs/", f"{api}/mlflow/gateway/secrets/create", f"{api}/mlflow/assistant/message", f"{api}/mlflow/scorer/invoke",
-              "/gateway/proxy/x/y", "/ajax-api/2.0/mlflow/gateway-proxy", "/api/2.0/mlflow/webhooks", f"{api}/mlflow/mcp-servers"]  # fmt: skip
+    closed = [f"{api}/jobs/", f"{api}/mlflow/gateway/secrets/create", f"{api}/mlflow/assistant/message",
+              f"{api}/mlflow/scorer/invoke",
+              "/gateway/proxy/x/y", "/ajax-api/2.0/mlflow/gateway-proxy", "/api/2.0/mlflow/webhooks",
+              f"{api}/mlflow/mcp-servers"]  # fmt: skip
     calls = [(team, "mlflow", method, path, team.writer) for path in closed for method in ("GET", "POST")]
     assert set(together(calls, 4).values()) == {403}
 
@@ -335,4 +339,6 @@ def test_pages_load_in_a_browser_that_has_the_password(team: Team) -> None:
         browser.close()
     # What the pages load from here works; what they report elsewhere (usage analytics, without being asked) does not.
     assert [said for said in refused if "'https://" not in said] == []
-    assert all(urlsplit(place).hostname != "127.0.0.1" for said in refused for place in re.findall(r"'(https://[^']+)'", said))
+    assert all(
+        urlsplit(place).hostname != "127.0.0.1" for said in refused for place in re.findall(r"'(https://[^']+)'", said)
+    )
