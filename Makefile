@@ -89,13 +89,10 @@ lint: install ## style and errors that a reader of code finds without running it
 	ruff check .
 	ruff format --check .
 
-SBOM ?= sbom.json
-PYTHON_OF_SBOM ?= $(VENV)/bin/python
-
 sbom: install ## everything that is installed, with versions, as CycloneDX (sbom.json)
 	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
-	  -o $(SBOM) $(PYTHON_OF_SBOM)
-	@echo "$(SBOM): $$(grep -c '"purl"' $(SBOM)) components"
+	  -o sbom.json $(VENV)/bin/python
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) components"
 
 audit: install ## known holes in what constraints.txt pins; needs the advisories of pypi.org or osv.dev
 	$(VENV)/bin/python infra/audit.py

@@ -44,6 +44,9 @@ def prepare(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     (folder / "proxy").mkdir(exist_ok=True)
+    (folder / "proxy").chmod(
+        0o755
+    )  # the proxy sees this folder, whatever the umask is; others stop at the one around it
     made: dict[str, Callable[[], str]] = {name: lambda: secrets.token_urlsafe(24) for name in PASSWORDS}
     made |= {HTPASSWD: str, GROUPS: str}
     with lock(folder / ".lock", owner="goku access"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import bcrypt
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +15,9 @@ from goku_core.services import accounts
 
 @pytest.fixture
 def folder(tmp_path):
+    before = os.umask(0o077)
     accounts.prepare(tmp_path / "secrets")
+    os.umask(before)
     return tmp_path / "secrets"
 
 
@@ -22,6 +26,9 @@ def test_prepare_makes_secrets_once(folder):
     assert accounts.prepare(folder) == []
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert folder.stat().st_mode & 0o077 == 0, "nobody else of this machine may enter"
+    for path in folder.rglob("*"):
+        if not path.name.startswith("."):
+            assert path.stat().st_mode & (0o005 if path.is_dir() else 0o004), f"a container may not read {path.name}"
     passwords = [(folder / name).read_text() for name in accounts.PASSWORDS]
     assert len(set(passwords)) == 3 and all(len(one) >= 32 for one in passwords)
     (folder / accounts.PASSWORDS[0]).unlink()

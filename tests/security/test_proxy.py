@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -14,14 +16,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
-from served_workspace import small_workspace
 from team_routes import ID, basic, raw, routes, rows, sockets, together
 from team_servers import MISSING, Team, compose, free_port, start_proxy, team_servers
+
+from goku_core.services import accounts
+from goku_core.services.processes import wait
 
 pytestmark = [
     pytest.mark.platform,
@@ -151,35 +154,34 @@ def test_graphql_changes_nothing() -> None:
     assert set(mutations.fields) <= {"testMutation", "mlflowSearchRuns", "mlflowSearchDatasets"}
 
 
-def test_a_writer_works_through_it_and_a_reader_sees_it(team: Team, tmp_path: Path) -> None:
-    """`goku run` of another machine: Prefect, MLflow on Postgres, artifacts through MLflow into S3."""
+def test_a_writer_starts_a_run_and_a_reader_sees_it(team: Team) -> None:
+    """The worker and the deployments of the file; the engine's own client through the proxy; MLflow on Postgres and S3."""
     import boto3
 
-    workspace = small_workspace(tmp_path / "w")
-    name, password = team.writer.split(":")
-    env = {k: v for k, v in team.environment("proxy").items() if not k.startswith("GOKU_")} | {
-        "PREFECT_API_URL": f"{team.url('prefect')}/api",
-        "PREFECT_API_AUTH_STRING": team.writer,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "MLFLOW_TRACKING_URI": team.url("mlflow"),
-        "MLFLOW_TRACKING_USERNAME": name,
-        "MLFLOW_TRACKING_PASSWORD": password,
-    }
-    ran = subprocess.run(
-        [sys.executable, "-m", "goku_core.cli", "run", "collect", "--json"],
-        cwd=workspace, env=env, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    (outcome,) = json.loads(ran.stdout)
+    deployments = team.start_as_composed("deployments")
+    assert deployments.wait(120) == 0, team.log("deployments")
+    team.start_as_composed("worker")
+    env = {k: v for k, v in team.environment("deployments").items() if not k.startswith("PREFECT_")}
+    env |= {"PREFECT_API_URL": f"{team.url('prefect')}/api", "PREFECT_HOME": str(team.folder / "tmp/elsewhere")}
+    words = [sys.executable, "-m", "prefect", "deployment", "run", "collect/local", "--watch"]
+
+    def started_by(who: str) -> subprocess.CompletedProcess[str]:
+        given = env | {"PREFECT_API_AUTH_STRING": who}
+        return subprocess.run(words, env=given, cwd=team.folder, capture_output=True, text=True, timeout=240)
+
+    assert started_by(team.reader).returncode != 0
+    ran = started_by(team.writer)
+    assert ran.returncode == 0, ran.stdout + ran.stderr + team.log("worker")
     flow_runs = team.ask(f"{team.url('prefect')}/api/flow_runs/filter", team.reader, "POST", {})
-    assert [(run["name"], run["state_type"]) for run in json.loads(flow_runs.body)] == [("line", "COMPLETED")]
+    assert [(run["name"], run["state_type"]) for run in json.loads(flow_runs.body)] == [("collect", "COMPLETED")]
     mlflow = f"{team.url('mlflow')}/api/2.0/mlflow"
     experiment = json.loads(team.ask(f"{mlflow}/experiments/get-by-name?experiment_name=goku", team.reader).body)
     asked = {"experiment_ids": [experiment["experiment"]["experiment_id"]]}
     (run,) = json.loads(team.ask(f"{mlflow}/runs/search", team.reader, "POST", asked).body)["runs"]
     assert run["info"]["status"] == "FINISHED"
     tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
-    assert tags["goku.fingerprint"] == outcome["fingerprint"]
+    assert (tags["goku.cell"], tags["goku.driver"]) == ("collect", "prefect")
+    password = team.writer.split(":")[1]
     s3 = boto3.client(
         "s3", endpoint_url=f"http://127.0.0.1:{team.ports['s3']}", region_name="us-east-1",
         aws_access_key_id="x", aws_secret_access_key="x",
@@ -271,6 +273,22 @@ def test_guesses_are_bounded_and_others_are_not_held_up(team: Team) -> None:
     with ThreadPoolExecutor(24) as pool:
         told = list(pool.map(lambda one: raw(*one), many))
     assert told.count(429) > 50 and told.count(404) >= 600
+    assert raw(team, "prefect", "GET", "/api/health", team.reader) == 200
+
+
+def test_who_is_taken_away_is_out_at_once(team: Team) -> None:
+    def given() -> None:
+        for name in (accounts.HTPASSWD, accounts.GROUPS):
+            shutil.copy(team.secrets / name, team.folder / "proxy/accounts" / Path(name).name)
+
+    who = f"dora:{accounts.grant(team.secrets, 'dora', 'reader')}"
+    given()
+    assert raw(team, "prefect", "GET", "/api/health", who) == 403, "the proxy does not know her group yet"
+    os.kill(next(one.pid for one in team.processes if one.args[0] == "nginx"), signal.SIGHUP)
+    assert wait(lambda: raw(team, "prefect", "GET", "/api/health", who) == 200, 10)
+    accounts.revoke(team.secrets, "dora")
+    given()
+    assert raw(team, "prefect", "GET", "/api/health", who) == 401
     assert raw(team, "prefect", "GET", "/api/health", team.reader) == 200
 
 

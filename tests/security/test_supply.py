@@ -124,15 +124,12 @@ def test_ci_runs_both_and_fails_on_holes_alone(tmp_path: Path) -> None:
         assert ("went on" not in done.stdout) == fails, code
 
 
-@pytest.mark.platform
-def test_the_list_names_everything_that_is_installed(tmp_path: Path) -> None:
-    place = tmp_path / "sbom.json"
-    words = ["make", "-o", "install", "sbom", f"SBOM={place}", f"PYTHON_OF_SBOM={sys.executable}"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(place.read_text())
+@pytest.mark.skipif(not (ROOT / "sbom.json").is_file(), reason="make sbom first (.ci/run does)")
+def test_the_list_names_everything_that_is_installed() -> None:
+    text = (ROOT / "sbom.json").read_text()
+    told = json.loads(text)
     assert told["bomFormat"] == "CycloneDX" and told["metadata"]["component"]["name"] == "goku-platform"
     listed = {one["name"].lower().replace("_", "-"): one["version"].split("+")[0] for one in told["components"]}
-    installed = {"prefect", "mlflow", "torch", "dvc", "boto3", "numpy", "pydantic", "safetensors"}
-    assert {name: listed[name] for name in installed} == {name: PINS[name] for name in installed}
-    assert len(listed) > 200 and str(ROOT) not in place.read_text()
+    wanted = {"prefect", "mlflow", "torch", "dvc", "boto3", "numpy", "pydantic", "safetensors"}
+    assert {name: listed[name] for name in wanted} == {name: PINS[name] for name in wanted}
+    assert len(listed) > 200 and str(ROOT) not in text

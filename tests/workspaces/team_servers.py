@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from served_workspace import free_port
+from served_workspace import free_port, small_workspace
 
 from goku_core.services import accounts
 
@@ -117,8 +117,8 @@ class Team:
         }
         for written, name in hosts.items():
             text = text.replace(written, f"127.0.0.1:{self.ports[name]}")
-        places = {"/run/secrets": str(self.secrets), "/tmp": f"{self.folder}/tmp"}
-        return re.sub("^(/run/secrets|/tmp)(?=/)", lambda found: places[found[0]], text)
+        places = {"/run/secrets": str(self.secrets), "/tmp": f"{self.folder}/tmp", "/work": f"{self.folder}/work"}
+        return re.sub("^(/run/secrets|/tmp|/work)(?=/|$)", lambda found: places[found[0]], text)
 
     def start(self, service: str, *words: str, user: str | None = None, **more: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{service}.log").open("wb")
@@ -164,6 +164,7 @@ def team_servers(servers: tuple[str, ...] = ("prefect", "mlflow")):  # type: ign
     team = Team(Path(tempfile.mkdtemp(prefix="goku-team-")))
     team.folder.chmod(0o755)
     (team.folder / "tmp").mkdir()
+    small_workspace(team.folder / "work")
     names = ("postgres", "s3", "prefect", "mlflow", "serve")
     team.ports = {name: free_port() for name in (*names, *(f"proxy to {name}" for name in names[2:]))}
     try:
