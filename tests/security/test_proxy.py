@@ -279,7 +279,9 @@ def test_guesses_are_bounded_and_others_are_not_held_up(team: Team) -> None:
 def test_who_is_taken_away_is_out_at_once(team: Team) -> None:
     def given() -> None:
         for name in (accounts.HTPASSWD, accounts.GROUPS):
-            shutil.copy(team.secrets / name, team.folder / "proxy/accounts" / Path(name).name)
+            target = team.folder / name.replace("proxy/", "proxy/accounts/")
+            target.unlink()
+            shutil.copy(team.secrets / name, target)
 
     who = f"dora:{accounts.grant(team.secrets, 'dora', 'reader')}"
     given()
