@@ -20,8 +20,9 @@ TRICKS = [
     "file:///etc/passwd", "http://169.254.169.254/latest", "s3://other/bucket", "{{ prefect.blocks.secret.x }}", "--help",
     "a\nb", "%(x)s", "${HOME}", "<script>",
 ]  # fmt: skip
-# Text that people write and nobody reads as anything else: shown, embedded by a text encoder, or matched against entries.
-FREE = {"prompts", "images", "clips", "because", "reason", "caption"}
+# Text that people write and nobody reads as anything else: shown, embedded by a text encoder, or (freeze) compared with the
+# names of weights that there are.
+FREE = {"prompts", "images", "clips", "because", "reason", "caption", "freeze"}
 SAID = {"type", "anyOf", "allOf", "oneOf", "enum", "const"}
 Leaf = tuple[tuple[str, ...], dict[str, Any]]
 TOLD = ("enum", "const", "pattern", "format")
