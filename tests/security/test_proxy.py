@@ -20,7 +20,7 @@ from threading import Thread
 
 import pytest
 from team_routes import ID, basic, raw, routes, rows, sockets, together
-from team_servers import MISSING, Team, compose, free_port, start_proxy, team_servers
+from team_servers import MISSING, Team, compose, quiet_port, start_proxy, team_servers
 
 from goku_core.services import accounts
 from goku_core.services.processes import wait
@@ -314,9 +314,9 @@ def test_with_a_certificate_everything_is_encrypted(team: Team) -> None:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(key.private_bytes(*form))
     given = compose("compose.tls.yaml")["services"]["proxy"]["environment"]
-    port = free_port()
+    port = quiet_port()
     listens = {
-        k: v.replace(v.split()[0], str(port if "PREFECT" in k else free_port()))
+        k: v.replace(v.split()[0], str(port if "PREFECT" in k else quiet_port()))
         for k, v in given.items()
         if "LISTEN" in k
     }

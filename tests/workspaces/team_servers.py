@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from served_workspace import free_port, small_workspace
+from served_workspace import small_workspace
 
 from goku_core.services import accounts
 
@@ -157,6 +159,18 @@ class Team:
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+def quiet_port() -> int:
+    """A free one below those that the kernel gives to outgoing connections: nobody takes it before the server does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 @contextmanager
 def team_servers(servers: tuple[str, ...] = ("prefect", "mlflow")):  # type: ignore[no-untyped-def]
     """Postgres, an S3 server, the named servers and the proxy in front of them; everything is ended afterwards."""
@@ -166,7 +180,7 @@ def team_servers(servers: tuple[str, ...] = ("prefect", "mlflow")):  # type: ign
     (team.folder / "tmp").mkdir()
     small_workspace(team.folder / "work")
     names = ("postgres", "s3", "prefect", "mlflow", "serve")
-    team.ports = {name: free_port() for name in (*names, *(f"proxy to {name}" for name in names[2:]))}
+    team.ports = {name: quiet_port() for name in (*names, *(f"proxy to {name}" for name in names[2:]))}
     try:
         accounts.prepare(team.secrets)
         team.writer = f"anna:{accounts.grant(team.secrets, 'anna', 'writer')}"
