@@ -196,6 +196,7 @@ def test_a_writer_starts_a_run_and_a_reader_sees_it(team: Team) -> None:
     assert team.ask(f"{mlflow}/registered-models/create", team.writer, "POST", {"name": "goku"}).status == 200
     assert team.ask(f"{mlflow}/registered-models/alias", team.reader, "POST", alias).status == 403
     assert team.ask(f"{mlflow}/registered-models/alias", team.writer, "POST", alias).status == 404  # no version 1 yet
+    assert (team.folder / "tmp/prefect-ui/v1/index.html").is_file(), "where a container may write"
     for name, secret in (("writer", password), ("reader", team.reader.split(":")[1])):
         assert not [s for s in ("proxy", "prefect", "mlflow") if secret in team.log(s)], (
             f"the {name}'s password is in a log"
