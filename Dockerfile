@@ -42,9 +42,13 @@ RUN python3 -m venv .venv \
        -c constraints.txt -e ".${EXTRAS:+[${EXTRAS}]}" \
     && .venv/bin/pip check
 
+COPY infra/with-secrets /usr/local/bin/with-secrets
+
 # Anybody may run it (docker run --user); a user without a name has no home, so caches go to /tmp.
 RUN useradd --create-home --uid 1000 goku && mkdir /work && chown goku:goku /work
 USER goku
 WORKDIR /work
+# Of a container that works: its command answers. Servers of compose.yaml and of a cluster have their own.
+HEALTHCHECK --interval=60s --timeout=20s --start-period=30s CMD ["goku", "--version"]
 ENTRYPOINT ["goku"]
 CMD ["--help"]

@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install install-pip demo pictures test platform test-all lint smoke drill clean distclean
+.PHONY: help install install-pip demo pictures test platform test-all lint sbom audit smoke drill clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,14 @@ lint: install ## style and errors that a reader of code finds without running it
 	ruff check .
 	ruff format --check .
 
+sbom: install ## everything that is installed, with versions, as CycloneDX (sbom.json)
+	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  -o sbom.json $(VENV)/bin/python
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) components"
+
+audit: install ## known holes in what constraints.txt pins; needs the advisories of pypi.org or osv.dev
+	$(VENV)/bin/python infra/audit.py
+
 smoke: install ## the line as committed, from nothing, in a temporary clone (KEEP=1 leaves it there)
 	@start=$$SECONDS; \
 	place=$$(mktemp -d); \
@@ -104,6 +112,7 @@ smoke: install ## the line as committed, from nothing, in a temporary clone (KEE
 	goku inspect out.png && goku inspect out.mp4; \
 	test -s reports/index.html && test -s out.png && test -s out.mp4; \
 	goku registry verify; \
+	python tests/workspaces/artifact_inspector.py .; \
 	echo "smoke: the whole line in $$((SECONDS - start)) s"
 
 drill: install ## every fault (FAULTS="--only hang": one) injected into a small training of two ranks

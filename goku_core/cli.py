@@ -39,6 +39,7 @@ COMMANDS = {
     "promote": ("goku_core.cli_promote", "promote"),
     "rollback": ("goku_core.cli_promote", "rollback"),
     "registry": ("goku_core.cli_promote", "registry"),
+    "access": ("goku_core.cli_access", "access"),
 }
 
 

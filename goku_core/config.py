@@ -21,6 +21,7 @@ from goku_core.evaluate import Request as EvaluateRequest
 from goku_core.pipeline.errors import GokuError
 from goku_core.precompute import Request as PrecomputeRequest
 from goku_core.promote import Request as PromoteRequest
+from goku_core.tracking import PASSWORD
 from goku_core.tracking import Request as TrackingRequest
 from goku_core.train import Request as TrainRequest
 from goku_core.tune.request import TuneRequest
@@ -36,7 +37,8 @@ Section = TypeVar("Section", bound=BaseModel)
 class Params(BaseModel):
     """The whole of params.yaml: one section per stage."""
 
-    model_config = ConfigDict(extra="forbid")
+    # what is wrong is said by `load_params`, not by a traceback that repeats it (an address may hold a password)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     seed: int = Field(default=0, ge=0, description="run seed; every random draw is a function of it")
     collect: CollectRequest
@@ -152,6 +154,7 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: missing. It has no default and must be given."
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should", 1)
     given = "" if isinstance(error["input"], Mapping | list) else f" (given: {error['input']!r})"
+    given = PASSWORD.sub("://***@", given)
     description = _description(model, place)
     return f"{key}: {message}{given}.{f' It is: {description}.' if description else ''}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -141,6 +142,16 @@ class Bucket:
             raise self._named(answer, key) from error
         return sha256
 
+    def create(self) -> bool:
+        """Make the bucket; False where this account has it already."""
+        try:
+            self._call("create_bucket", None)
+        except ObjectError as error:
+            if error.code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                return False
+            raise
+        return True
+
     def get(self, key: str) -> bytes | None:
         """The object's bytes, None where there is none. Raises `GokuError` when they differ from the digest written."""
         stream = self.stream(key)
@@ -239,13 +250,15 @@ class Bucket:
             except (BotoCoreError, HTTPError, OSError) as error:
                 raise self._named(error, key) from error
 
-    def _call(self, operation: str, key: str, **wanted: Any) -> Any:
+    def _call(self, operation: str, key: str | None, **wanted: Any) -> Any:
+        """key None: of the bucket itself."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        named = wanted if key is None else {"Key": self.prefix + key, **wanted}
         try:
-            return getattr(self._client, operation)(Bucket=self.name, Key=self.prefix + key, **wanted)
+            return getattr(self._client, operation)(Bucket=self.name, **named)
         except (ClientError, BotoCoreError) as error:
-            raise self._named(error, key) from error
+            raise self._named(error, key or "") from error
 
     def _named(self, error: Exception, key: str) -> ObjectError:
         from botocore import exceptions
@@ -363,3 +376,8 @@ def fetch(bucket: Bucket, key: str, path: Path) -> bool:
         raise GokuError(f"{bucket.url(key)}: its bytes are not the ones that were written.")
     temporary.replace(path)
     return True
+
+
+if __name__ == "__main__":  # python -m goku_core.storage BUCKET...: makes those that are not there (infra/compose.yaml)
+    for _name in sys.argv[1:]:
+        print(f"{_name}: {'made' if Bucket(_name).create() else 'was there'}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from goku_core.pipeline.files import append_json_line, lock, lock_if_free, write_json
 from goku_core.pipeline.progress import console
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from goku_core.pipeline.executor import OpenTracker
     from goku_core.pipeline.line import Cell
 
+URI = "MLFLOW_TRACKING_URI"
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 FINGERPRINT_TAG = "goku.fingerprint"
 PARAM_LENGTH = 500  # MLflow admits 6,000 characters; a longer list is unreadable in its table anyway
 BATCH = 100
@@ -56,10 +59,18 @@ class Request(BaseModel):
     )
     experiment: str = Field(default="goku", min_length=1, description="name of the MLflow experiment")
 
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_password(cls, uri: str) -> str:
+        """params.yaml is in version control, and in the lineage of all that is made."""
+        if PASSWORD.search(uri):
+            raise ValueError(f"an address with a password does not belong here. Set {URI} in the environment instead")
+        return uri
+
 
 def resolve_uri(uri: str, workspace: Path) -> str:
     """The URI that clients use: MLFLOW_TRACKING_URI if set, else `uri` with a relative SQLite path made absolute."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
+    uri = os.environ.get(URI) or uri
     prefix = "sqlite:///"
     if uri.startswith(prefix):
         return f"{prefix}{workspace.resolve() / uri.removeprefix(prefix)}"
@@ -99,9 +110,10 @@ class MlflowTracker:
         with self._log_file.open("wb") as log:
             self._mirror = subprocess.Popen(
                 [sys.executable, "-m", "goku_core.tracking", "--workspace", str(self._workspace),
-                 "--fingerprint", fingerprint, "--uri", resolve_uri(settings.uri, self._workspace),
-                 "--experiment", settings.experiment, "--parent", str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | QUIET,
+                 "--fingerprint", fingerprint, "--experiment", settings.experiment, "--parent", str(os.getpid())],
+                # the address may hold a password, and a command line can be read by everybody on the machine
+                env=os.environ | QUIET | {URI: resolve_uri(settings.uri, self._workspace)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,  # an interrupt at the terminal ends the stage; the mirror then copies the rest
             )  # fmt: skip
 
@@ -398,11 +410,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Copy what a stage logs to MLflow (started by the pipeline).")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--fingerprint", required=True)
-    parser.add_argument("--uri", required=True)
     parser.add_argument("--experiment", required=True)
     parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args()
-    _mirror(given.workspace, given.fingerprint, given.uri, given.experiment, given.parent)
+    _mirror(given.workspace, given.fingerprint, os.environ[URI], given.experiment, given.parent)
 
 
 if __name__ == "__main__":

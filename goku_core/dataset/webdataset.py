@@ -29,6 +29,7 @@ from goku_core.pipeline.commit import remove
 from goku_core.pipeline.context import available_cores
 from goku_core.pipeline.errors import GokuError
 from goku_core.pipeline.files import canonical_json, digest_json, lock, write_json
+from goku_core.pipeline.names import require_plain
 
 PLAN, INDEX = "plan.json", "index.json"
 # Formats of pictures that readers of WebDataset know by their ending.
@@ -72,6 +73,7 @@ def export(
     rows = table.filter(pc.equal(table["outcome"], "kept")).sort_by("clip_id").to_pylist()
     if not rows:
         raise GokuError(f"version {version.id} keeps nothing: there is nothing to export.")
+    require_plain(map(key, rows), f"version {version.id}")  # they become members of archives that others unpack
     parts = [rows[low : low + per_shard] for low in range(0, len(rows), per_shard)]
     how: Counter[str] = Counter()
     written = 0

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.names import require_plain
 
 SCHEMA = pa.schema(
     [
@@ -148,6 +149,7 @@ def read(path: Path) -> list[Sample]:
     table = pq.read_table(path)
     if not table.schema.equals(SCHEMA):
         raise GokuError(f"{path}: not a manifest of this version. Plan the evaluation again.")
+    require_plain(table["sample_id"].to_pylist(), str(path))  # each becomes the name of a picture or a clip
     return from_rows(table.to_pylist())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Resolution(BaseModel):
@@ -85,3 +85,11 @@ class PrecomputeRequest(BaseModel):
     )
     timeout_seconds: float = Field(300.0, gt=0, description="a clip that takes longer is a failure, s")
     memory_gigabytes: float = Field(6.0, gt=0.5, description="a process that needs more main memory is stopped, GiB")
+
+    @field_validator("resolutions")
+    @classmethod
+    def _are_names_of_folders(cls, resolutions: dict[str, Resolution]) -> dict[str, Resolution]:
+        for name in resolutions:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f'resolution "{name}": letters, digits and underscores, for it becomes a folder')
+        return resolutions

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.names import require_plain
 from goku_core.shards.encoders import refuse_other_encoders
 from goku_core.shards.places import AGAIN, Mapped, Objects, Place, Ranged
 from goku_core.shards.writer import TENSORS, index_schema
@@ -55,6 +56,7 @@ class ShardReader:
     def _take(self, table: pa.Table, shards: Place, where: str) -> None:
         if missing := [name for name in index_schema().names if name not in table.column_names]:
             raise GokuError(f"{where}: the index has no column {missing[0]}: an earlier release wrote it. {AGAIN}")
+        require_plain(table["shard"].unique().to_pylist(), where)  # files of this folder, whoever wrote the index
         self.where, self._shards = where, shards
         self.metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         self.index = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}

@@ -135,7 +135,8 @@ def test_with_a_password_it_is_not_shown_to_others(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "goku:planted")
     servers.require_guarded("0.0.0.0")
     server = servers.prefect_server(tmp_path, "0.0.0.0", 4200)
-    tracker = servers.mlflow_server(tmp_path, Request(uri="postgresql://u:planted@db/x"), 5000, f"{server.url}/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:planted@db/x")
+    tracker = servers.mlflow_server(tmp_path, Request(), 5000, f"{server.url}/api")
     assert tracker is not None and tracker.host == "127.0.0.1", "MLflow asks nobody: it stays on this machine"
     assert server.url == "http://127.0.0.1:4200" and "0.0.0.0" in server.command
     for service in (server, tracker, servers.worker(tmp_path, server)):
