@@ -57,11 +57,6 @@ class Gathered:
         return str(self.files[f"{self.parts[model]}/{WEIGHTS}"]["sha256"])
 
 
-def workspace_of(folder: Path) -> Path:
-    """The workspace whose bundle that is."""
-    return folder.parents[len(Path(STORE).parts)]
-
-
 def build(workspace: Path, partial: Path, models: Mapping[str, Path], vae: Path, lineage: Mapping[str, object]) -> str:
     """`gather` and `seal`: the digest of the bundle, which lies at its place."""
     try:

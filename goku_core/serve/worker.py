@@ -39,22 +39,24 @@ class _Unloadable(Exception):
 
 
 class Networks:
-    """Networks in memory, `most` at a time: the one used longest ago goes first. Bundles are verified before use."""
+    """Networks in memory, `most` at a time: the one used longest ago goes first.
 
-    def __init__(self, device: str, most: int) -> None:
-        self.device, self.most = device, most
+    Bundles are verified before their first use, as for everybody who asks the ledger (`promote.promotion.resolve`).
+    """
+
+    def __init__(self, workspace: Path, device: str, most: int) -> None:
+        self.workspace, self.device, self.most = workspace, device, most
         self._held: OrderedDict[tuple[str, str], Generator] = OrderedDict()
         self._verified: set[str] = set()
 
     def get(self, folder: Path, digest: str, task: str) -> Generator:
         """Raises `_Unloadable`."""
         from goku_core.generate import Generator
-        from goku_core.promote import bundle, signature
+        from goku_core.promote import bundle, promotion
 
         try:
             if digest not in self._verified:
-                bundle.verify(folder, digest)
-                signature.check(folder, digest, signature.trusted(bundle.workspace_of(folder)))
+                folder, _ = promotion.resolve(self.workspace, digest)  # every file against its digest, and the signature
                 self._verified.add(digest)
             tasks = json.loads((folder / bundle.SETTINGS).read_text(encoding="utf-8"))["tasks"]
             key = (digest, tasks[task])  # tasks can share a network
@@ -179,7 +181,7 @@ def main() -> None:
     try:
         from goku_core.generate import Generator  # noqa: F401  torch and the networks: seconds, before anything is asked
 
-        worker = Worker(Networks(device, int(most)), say, called_off)
+        worker = Worker(Networks(Path.cwd(), device, int(most)), say, called_off)
     except GokuError as error:
         say(kind="broken", message=str(error))
         return

@@ -19,7 +19,7 @@ from serving_workspace import enter, second_bundle
 
 from goku_core.generate import Generator
 from goku_core.pipeline.errors import GokuError
-from goku_core.promote import bundle
+from goku_core.promote import bundle, ledger
 from goku_core.serve.limits import Limits
 from goku_core.serve.orders import Order, Refused
 from goku_core.serve.shelf import Shelf
@@ -152,7 +152,9 @@ def test_changed_settings_and_a_broken_ledger_are_noticed(place: tuple[Path, str
 
 def test_networks_in_memory_are_few_and_share_what_is_the_same(place: tuple[Path, str, str]) -> None:
     root, first, second = place
-    networks = Networks("cpu", 2)
+    if second not in {entry.bundle for entry in ledger.read(root)}:
+        enter(root, second, "refused", standing=first)
+    networks = Networks(root, "cpu", 2)
     image, clip, moving = (networks.get(bundle.location(root, first), first, task) for task in ("t2i", "t2v", "i2v"))
     assert clip is image, "two tasks of one network"
     assert moving.vae is image.vae and moving.encoder is image.encoder and moving.model is not image.model
