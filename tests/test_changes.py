@@ -18,6 +18,7 @@ from goku_core.changes import changed, difference, of_cell, read_changes, refuse
 from goku_core.pipeline import line
 from goku_core.pipeline.commit import Workspace
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.plan import plan
 
 PARAMS = config.load_params(ROOT / "params.yaml")
 
@@ -108,8 +109,8 @@ def test_goku_run_takes_them_and_the_record_says_so(tmp_path: Path) -> None:
     assert record.value["request"]["sample"]["images"] == 3
     chain = json.loads(goku("lineage", "collect", "--json").stdout)
     assert chain["asked"][0]["record"]["changes"] == {"collect.sample.images": [2, 3]}
-    (entry, *_) = json.loads(goku("plan", "--json").stdout)
-    assert entry["state"] == "run" and "collect.sample.images: 3 -> 2" in entry["why"]
+    (entry, *_) = plan(line.cells(config.load_params(place / "params.yaml")), place)
+    assert entry.state == "run" and "collect.sample.images: 3 -> 2" in entry.why
 
     edited = yaml.safe_load((place / "params.yaml").read_text())
     edited["collect"]["sample"]["images"] = 3
