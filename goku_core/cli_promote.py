@@ -248,15 +248,23 @@ def sync(
         bool,
         typer.Option("--anew", help="Delete the registered model first: the workspace has moved, or versions are old"),
     ] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="First give MLflow the runs it has lost, from .goku/tracking")
+    ] = False,
 ) -> None:
     """Make MLflow say what the ledger says (after a lost database, or a write that was interrupted).
 
-    Example: goku registry sync
+    Examples: goku registry sync · goku registry sync --runs
     """
     from goku_core.promote import registry as mlflow_mirror
 
     workspace = Path.cwd()
     request = _request(workspace)
+    if runs:
+        from goku_core import tracking
+
+        copied = tracking.copy_again(workspace, load_params(workspace / "params.yaml").tracking)
+        typer.echo(f"{len(copied)} runs copied again, {', '.join(one[:12] for one in copied) or 'none was lost'}")
     version = mlflow_mirror.mirror(workspace, request.registry_name, request.alias, anew)
     typer.echo(f"{request.registry_name}@{request.alias}: registry version {version or 'none'}")
 
