@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from latent_workspace import make_workspace
 from promote_workspace import candidate, promoted
 
+from goku_core.collect.download.cache import name_of
 from goku_core.config import Params, load_params
 from goku_core.dataset import webdataset
 from goku_core.evaluate import manifest
@@ -57,6 +58,15 @@ def test_known_tricks_are_no_plain_names(name: str) -> None:
 )
 def test_names_that_people_use_are(name: str) -> None:
     assert is_plain(name)
+
+
+@given(NASTY)
+@settings(max_examples=100, deadline=None)
+def test_files_of_addresses(name: str) -> None:
+    """Nothing of an address reaches the name of the file that it is kept under (archives are never unpacked)."""
+    assume("\udc80" not in name)
+    kept = name_of(f"https://host.example/{name}?{name}")
+    assert is_plain(kept) and name_of("https://host.example/other") != kept
 
 
 @FEW

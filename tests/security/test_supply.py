@@ -90,6 +90,7 @@ def audit(tmp_path: Path, pins: str, url: str, ignored: str = "") -> subprocess.
     )
 
 
+@pytest.mark.platform
 def test_audit_finds_says_and_excuses(tmp_path: Path) -> None:
     """The real pip-audit, with a service of this machine."""
     excuse = '[[hole]]\nid = "CVE-2026-99999"\nreason = "not started"\nuntil = {}\n'
