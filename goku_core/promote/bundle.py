@@ -91,16 +91,19 @@ def gather(partial: Path, models: Mapping[str, Path], vae: Path) -> Gathered:
     return Gathered(partial, files, {vae: "vae"} | parts)
 
 
-def seal(workspace: Path, gathered: Gathered, lineage: Mapping[str, object], keep: bool = True) -> str:
+def seal(
+    workspace: Path, gathered: Gathered, lineage: Mapping[str, object], keep: bool = True, only: str | None = None
+) -> str:
     """Write the manifest, store the bundle under its digest and return the digest.
 
     lineage  JSON-able; stored in the manifest, so it is part of the digest: no times, no absolute paths
     keep     false: the digest alone is wanted
+    only     store it where this is its digest, and nothing otherwise
     """
     manifest = {"format": FORMAT, "files": gathered.files, "lineage": dict(lineage)}
     _write_json(gathered.partial / MANIFEST, manifest)
     digest = sha256(gathered.partial / MANIFEST)
-    if keep:
+    if keep and only in (None, digest):
         (workspace / STORE).mkdir(parents=True, exist_ok=True)
         _settle(gathered.partial, location(workspace, digest))
     return digest

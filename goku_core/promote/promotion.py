@@ -40,12 +40,6 @@ def promote(request: Request, context: Context) -> Report:
     everything after it is made again from the ledger.
     """
     proof = evidence.read(context.input(evidence.FOLDER))
-    phases = request.phases()
-    folders = {phase: context.input(f"models/{phase}") for phase in phases.values()}
-    vae = context.input("models/vae")
-    for folder in (*folders.values(), vae):
-        if not (folder / bundle.WEIGHTS).is_file():
-            raise GokuError(f"{folder / bundle.WEIGHTS} is missing: `goku run` makes it.")
     demanded = signature.trusted(context.workspace, request.trusted_keys)
     signer = signature.signer()
     if demanded and request.gate.approver is None and (signer is None or signer.public not in demanded):
@@ -53,26 +47,7 @@ def promote(request: Request, context: Context) -> Report:
             f"promote.trusted_keys demands a signature, and {signature.VARIABLE} names no key that is trusted. Name one, "
             "or let a person sign and approve (promote.gate.approver, `goku registry sign VERSION`)."
         )
-    context.say(f"bundling {', '.join(sorted(set(phases.values())))} and the VAE")
-    partial = context.scratch / "bundle"
-    try:
-        gathered = bundle.gather(partial, {task: folders[phase] for task, phase in phases.items()}, vae)
-        to_promote = {phase: gathered.weights(folder) for phase, folder in folders.items()}
-        vae_digest = gathered.weights(vae)
-        faults = evidence.mismatches(proof, to_promote, vae_digest)
-        lineage = {
-            "phases": phases,
-            "models": to_promote,
-            "vae": vae_digest,
-            "evaluation": proof.files,
-            "score": proof.score,
-            "interval": list(proof.interval),
-            "protocol": proof.protocol,
-        }
-        # bytes that nothing vouches for are not kept where somebody could serve them
-        digest = bundle.seal(context.workspace, gathered, lineage, keep=not faults)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    digest, faults = _bundled(request, context, proof)
     if signer is not None and not faults:
         signature.sign(context.workspace, digest, signer)
     rules = ledger.keep_gate(context.workspace, request.gate.model_dump(mode="json"))
@@ -107,6 +82,41 @@ def promote(request: Request, context: Context) -> Report:
     return report
 
 
+def _bundled(
+    request: Request, context: Context, proof: evidence.Evidence, only: str | None = None
+) -> tuple[str, list[str]]:
+    """The digest of the bundle of the models in the workspace, and why the evidence is not about its bytes.
+
+    Where it is about them the bundle lies at its place; bytes that nothing vouches for are not kept where somebody could
+    serve them. only: nor is any other than the bundle of this digest.
+    """
+    phases = request.phases()
+    folders = {phase: context.input(f"models/{phase}") for phase in phases.values()}
+    vae = context.input("models/vae")
+    for folder in (*folders.values(), vae):
+        if not (folder / bundle.WEIGHTS).is_file():
+            raise GokuError(f"{folder / bundle.WEIGHTS} is missing: `goku run` makes it.")
+    context.say(f"bundling {', '.join(sorted(set(phases.values())))} and the VAE")
+    partial = context.scratch / "bundle"
+    try:
+        gathered = bundle.gather(partial, {task: folders[phase] for task, phase in phases.items()}, vae)
+        to_promote = {phase: gathered.weights(folder) for phase, folder in folders.items()}
+        vae_digest = gathered.weights(vae)
+        faults = evidence.mismatches(proof, to_promote, vae_digest)
+        lineage = {
+            "phases": phases,
+            "models": to_promote,
+            "vae": vae_digest,
+            "evaluation": proof.files,
+            "score": proof.score,
+            "interval": list(proof.interval),
+            "protocol": proof.protocol,
+        }
+        return bundle.seal(context.workspace, gathered, lineage, keep=not faults, only=only), faults
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def repair(request: Request, workspace: Path, digest: str) -> bool:
     """Make a bundle again that is damaged or gone, from the models in the workspace; False where nothing was wrong.
 
@@ -117,10 +127,14 @@ def repair(request: Request, workspace: Path, digest: str) -> bool:
         return False
     except GokuError:
         with tempfile.TemporaryDirectory(dir=workspace / ".goku", prefix="repair-") as place:
-            staging, scratch = Path(place, "staging"), Path(place, "scratch")
-            report = promote(request, Context(workspace, staging, scratch))
-    if report.digest != digest:
-        raise GokuError(f"The models in {workspace / 'models'} make bundle {report.digest[:12]}, not {digest[:12]}.")
+            context = Context(workspace, Path(place, "staging"), Path(place, "scratch"))
+            made, _ = _bundled(request, context, evidence.read(workspace / evidence.FOLDER), only=digest)
+    if made != digest:
+        raise GokuError(
+            f"The models and the evaluation in {workspace} make bundle {made[:12]}, not {digest[:12]}. Restore "
+            f"{bundle.location(workspace, digest)} from a copy, or go back to another version (`goku rollback`)."
+        )
+    registry.mirror(workspace, request.registry_name, request.alias)
     return True
 
 

@@ -162,6 +162,28 @@ def test_damaged_bundle_is_made_again_from_the_models(workspace: Path) -> None:
     assert decisions(workspace) == ["promoted 1"]
 
 
+def test_what_cannot_be_made_again_is_said_and_nothing_is_written(workspace: Path) -> None:
+    candidate(workspace, 1.0, 0.6)
+    digest = promoted(workspace).digest
+    shutil.rmtree(promotion.resolve(workspace, "champion")[0])
+    before = ledger.head(workspace)
+    candidate(workspace, 2.0, 0.7)
+    with pytest.raises(GokuError, match="from a copy, or go back"):
+        promotion.repair(Request(), workspace, digest)
+    assert ledger.head(workspace) == before and not list((workspace / ".goku/bundles").iterdir())
+
+
+def test_read_only_weights_are_linked_and_others_copied(workspace: Path) -> None:
+    """What the content store holds is not copied again: at 16 GB a copy is minutes and disk."""
+    candidate(workspace, 1.0, 0.6)
+    weights = workspace / "models/finetune_t2i/model.safetensors"
+    weights.chmod(0o444)
+    promoted(workspace)
+    folder, _ = promotion.resolve(workspace, "champion")
+    assert (folder / "t2i/model.safetensors").samefile(weights)
+    assert not (folder / "t2v/model.safetensors").samefile(workspace / "models/finetune_t2v/model.safetensors")
+
+
 def test_tasks_without_a_model_are_left_out(workspace: Path) -> None:
     candidate(workspace, 1.0, 0.6)
     promoted(workspace, video_model=None, image_to_video_model=None)
