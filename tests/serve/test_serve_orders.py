@@ -19,12 +19,12 @@ from serving_workspace import enter, second_bundle
 
 from goku_core.generate import Generator
 from goku_core.pipeline.errors import GokuError
-from goku_core.promote import bundle
+from goku_core.promote import bundle, ledger
 from goku_core.serve.limits import Limits
 from goku_core.serve.orders import Order, Refused
 from goku_core.serve.shelf import Shelf
 from goku_core.serve.uploads import Uploads
-from goku_core.serve.worker import Networks
+from goku_core.serve.worker import Networks, _Unloadable
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,8 @@ def test_changed_settings_and_a_broken_ledger_are_noticed(place: tuple[Path, str
 
 def test_networks_in_memory_are_few_and_share_what_is_the_same(place: tuple[Path, str, str]) -> None:
     root, first, second = place
+    if second not in {entry.bundle for entry in ledger.read(root)}:
+        enter(root, second, "refused", standing=first)
     networks = Networks("cpu", 2)
     image, clip, moving = (networks.get(bundle.location(root, first), first, task) for task in ("t2i", "t2v", "i2v"))
     assert clip is image, "two tasks of one network"
@@ -164,6 +166,20 @@ def test_networks_in_memory_are_few_and_share_what_is_the_same(place: tuple[Path
     assert networks.get(bundle.location(root, first), first, "i2v") is moving
     assert networks.get(bundle.location(root, first), first, "t2i") is not image, "it had to make room"
     assert networks.digests == [first], "and so had the other bundle's, which was used longest ago"
+
+
+def test_a_signature_that_is_demanded_is_demanded_here(
+    place: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every bundle, before a network of it is loaded; what stands in promote.trusted_keys or in the environment counts."""
+    signature = pytest.importorskip("goku_core.promote.signature")
+    root, first, _ = place
+    monkeypatch.setenv(signature.TRUSTED, signature.keygen(tmp_path / "key.pem"))
+    with pytest.raises(_Unloadable, match="not signed"):
+        Networks("cpu", 1).get(bundle.location(root, first), first, "t2i")
+    monkeypatch.setenv(signature.VARIABLE, str(tmp_path / "key.pem"))
+    signature.sign(root, first, signature.signer())
+    assert Networks("cpu", 1).get(bundle.location(root, first), first, "t2i").size == (32, 32)
 
 
 def picture(kind: str, height: int = 8, width: int = 12) -> bytes:
