@@ -56,9 +56,7 @@ class Networks:
 
         try:
             if digest not in self._verified:
-                folder, _ = promotion.resolve(
-                    self.workspace, digest
-                )  # every file against its digest, and the signature
+                folder, _ = promotion.resolve(self.workspace, digest)  # every file by its digest, and the signature
                 self._verified.add(digest)
             tasks = json.loads((folder / bundle.SETTINGS).read_text(encoding="utf-8"))["tasks"]
             key = (digest, tasks[task])  # tasks can share a network

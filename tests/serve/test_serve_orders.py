@@ -24,7 +24,7 @@ from goku_core.serve.limits import Limits
 from goku_core.serve.orders import Order, Refused
 from goku_core.serve.shelf import Shelf
 from goku_core.serve.uploads import Uploads
-from goku_core.serve.worker import Networks
+from goku_core.serve.worker import Networks, _Unloadable
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,20 @@ def test_networks_in_memory_are_few_and_share_what_is_the_same(place: tuple[Path
     assert networks.get(bundle.location(root, first), first, "i2v") is moving
     assert networks.get(bundle.location(root, first), first, "t2i") is not image, "it had to make room"
     assert networks.digests == [first], "and so had the other bundle's, which was used longest ago"
+
+
+def test_a_signature_that_is_demanded_is_demanded_here(
+    place: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every bundle, before a network of it is loaded; what stands in promote.trusted_keys or in the environment counts."""
+    signature = pytest.importorskip("goku_core.promote.signature")
+    root, first, _ = place
+    monkeypatch.setenv(signature.TRUSTED, signature.keygen(tmp_path / "key.pem"))
+    with pytest.raises(_Unloadable, match="not signed"):
+        Networks(root, "cpu", 1).get(bundle.location(root, first), first, "t2i")
+    monkeypatch.setenv(signature.VARIABLE, str(tmp_path / "key.pem"))
+    signature.sign(root, first, signature.signer())
+    assert Networks(root, "cpu", 1).get(bundle.location(root, first), first, "t2i").size == (32, 32)
 
 
 def picture(kind: str, height: int = 8, width: int = 12) -> bytes:
