@@ -47,13 +47,23 @@ def enter(root: Path, digest: str, decision: str = "promoted", standing: str | N
 class Service:
     """`goku serve` with options, from its first sign of life; killed at the end where it still lives."""
 
-    def __init__(self, root: Path, *options: str, ready: bool = True, **variables: str) -> None:
+    def __init__(self, root: Path, *options: str, ready: bool = True, page: bool = False, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self.log = root / "serve.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "goku_core.cli", "serve", "--port", "0", "--json", "--no-page", *options],
+                [
+                    sys.executable,
+                    "-m",
+                    "goku_core.cli",
+                    "serve",
+                    "--port",
+                    "0",
+                    "--json",
+                    *([] if page else ["--no-page"]),
+                    *options,
+                ],
                 cwd=root,
                 env=kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | variables,
                 stdout=subprocess.PIPE,
