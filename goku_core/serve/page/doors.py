@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Which of Gradio's addresses are open. Gradio brings some sixty routes; the page needs nine.
-=======
 """Which of Gradio's addresses are open. Gradio brings some sixty routes; the page needs ten.
->>>>>>> page
 
 What stays shut, and why: `/gradio_api/file=` and `/gradio_api/upload` (measured with Gradio 6.31: in an application that
 is mounted, not launched, a form may name any file of the server, which is then copied to where `file=` gives it out; so
