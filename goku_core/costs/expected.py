@@ -12,6 +12,7 @@ from goku_core.costs import machine
 from goku_core.costs.prices import PlanRequest
 from goku_core.pipeline.commit import Record, Workspace
 from goku_core.pipeline.errors import GokuError
+from goku_core.pipeline.identity import arrangement
 from goku_core.pipeline.line import Cell
 from goku_core.pipeline.plan import Entry
 
@@ -75,7 +76,7 @@ def _need(
     gpus = machine.used(cell.stage, request, len(names))
     kind = machine.kind(names[0]) if names else (plan.gpu if gpus else None)
     foreseen, obstacle = None, ""
-    if cell.stage == "train" and gpus and not (last and _same_network(last, cell)):
+    if cell.stage == "train" and gpus and not (last and _comparable(last, cell)):
         try:
             foreseen = forecaster(cell.name.partition("@")[2], gpus)
         except GokuError as error:
@@ -84,8 +85,9 @@ def _need(
         seconds, basis = foreseen.seconds, f"forecast for {gpus} {kind}"
     elif last:
         scale = _steps(cell.request_json()) / _steps(last.value["request"])
+        scale *= _ranks(last.value.get("arrangement", {})) / _ranks(arrangement(cell.request))
         seconds = last.seconds * scale
-        basis = "last record" + ("" if scale == 1.0 else f" x {scale:.3g} (steps)") + obstacle
+        basis = "last record" + ("" if scale == 1.0 else f" x {scale:.3g} (steps, ranks)") + obstacle
     else:
         seconds, basis = None, "never done" + obstacle
     hours = None if seconds is None else seconds * gpus / 3600
@@ -93,8 +95,15 @@ def _need(
     return Need(seconds, gpus, kind, hours, money, _bytes(cell, request, last, foreseen, root), basis)
 
 
-def _same_network(last: Record, cell: Cell) -> bool:
-    return last.value["request"].get("model") == cell.request_json().get("model")
+def _comparable(last: Record, cell: Cell) -> bool:
+    """Was the same network trained on GPUs?"""
+    same = last.value["request"].get("model") == cell.request_json().get("model")
+    return same and bool(last.value.get("machine", {}).get("gpus"))
+
+
+def _ranks(how: Mapping[str, Any]) -> int:
+    """Ranks of a training by its arrangement; 1 for other cells. Twice as many are taken to need half the time."""
+    return how.get("parallel.nodes", 1) * how.get("parallel.ranks_per_node", 1)
 
 
 def _steps(request: Mapping[str, Any]) -> float:

@@ -71,20 +71,26 @@ def test_training_is_in_proportion_to_its_steps_and_gpus_have_their_price(tmp_pa
     outputs = {"models/joint_low": {"digest": "", "folder": True, "files": {"a": "b"}, "sizes": {"a": 1000}}}
     file = tmp_path / ".goku/records/train" / f"{'ab' * 32}.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(value | {"outputs": outputs, "lineage": "", "code": {}}))
+    value |= {"outputs": outputs, "lineage": "", "code": {}}
+    file.write_text(json.dumps(value))
     params.train.phases["joint_low"].steps = 2 * steps
     need = priced(tmp_path, params)[0]["train@joint_low"]
-    assert need.seconds == pytest.approx(200.0) and "x 2 (steps)" in need.basis
+    assert need.seconds == pytest.approx(200.0) and "x 2 (steps, ranks)" in need.basis
     keep = params.train.checkpoint.keep
     assert need.bytes == 1000 * (keep + 2)
     params.train.parallel.device, params.train.parallel.ranks_per_node = "cuda", 8
+    on_gpus = {"machine": {"gpus": 8, "gpu": "NVIDIA H100"}, "arrangement": {"parallel.ranks_per_node": 4}}
+    file.write_text(json.dumps(value | on_gpus))
     found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus: Foreseen(3600.0 * gpus, 5e9))
-    need = found["train@joint_low"]
-    assert (need.gpus, need.gpu, need.gpu_hours) == (8, "h100", pytest.approx(200 * 8 / 3600))
-    assert need.money == pytest.approx(200 * 8 / 3600 * 2.5)
+    need = found["train@joint_low"]  # twice the steps on twice the ranks
+    assert (need.seconds, need.gpus, need.gpu) == (pytest.approx(100.0), 8, "h100")
+    assert need.money == pytest.approx(100 * 8 / 3600 * 2.5)
     never = found["train@joint_mid"]  # no record: by the forecast, 8 h on 8 GPUs
     assert (never.gpu_hours, never.money) == (pytest.approx(64.0), pytest.approx(160.0))
     assert never.bytes == 5e9 * (keep + 2) and "forecast" in never.basis
+    file.write_text(json.dumps(value))  # the record of a CPU says nothing of GPUs
+    found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus: Foreseen(3600.0 * gpus, 5e9))
+    assert "forecast" in found["train@joint_low"].basis
 
 
 def test_what_nobody_knows_is_not_called_nothing(tmp_path):
