@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -246,3 +247,18 @@ def test_a_narrow_dark_screen_holds_everything(service):
         )
         assert unnamed == [], "every control has a name"
         assert visit.elsewhere == [] and visit.complaints == []
+
+
+def test_with_a_token_it_is_asked_for_as_a_password(service, tmp_path):
+    place = shutil.copytree(service.folder, tmp_path / "guarded", ignore=shutil.ignore_patterns("serve"))
+    token = "correct-horse-battery"
+    login = {"username": "anybody", "password": token}
+    with (
+        Service(place, "--device", "cpu", "--grace", "0", page=True, GOKU_SERVE_TOKEN=token) as guarded,
+        visiting(guarded.url, http_credentials=login) as visit,
+    ):
+        visit.page.get_by_label("Prompt").fill("two blue stars")
+        visit.button("Draw").click()
+        visit.wait("#left .take")
+        visit.page.wait_for_function("document.querySelector('#left figure img').naturalWidth > 0")
+        assert visit.elsewhere == []
