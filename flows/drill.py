@@ -6,18 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from flows.forms import inside
 from flows.postmortem import report
 from goku_core.pipeline.errors import GokuError, StageFailed
 
 COMMAND = [sys.executable, "-m", "goku_core.cli", "drill"]
+Run = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$")]
 Fault = Literal[
     "kill-one", "kill-all", "hang", "slow", "corrupt-checkpoint", "truncated-shard", "full-disk", "store-away",
     "tracker-away", "sigterm", "nan-gradient",
@@ -25,7 +27,7 @@ Fault = Literal[
 
 
 @flow(name="drill", flow_run_name="drill")
-def drill(run: str = "", faults: list[Fault] | None = None, workspace: str = ".") -> dict[str, Any]:
+def drill(run: Run = "", faults: list[Fault] | None = None, workspace: str = ".") -> dict[str, Any]:
     """Report a failed run and examine the machine; with faults, inject them into a small training and measure recovery.
 
     Args:

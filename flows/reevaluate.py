@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from flows.forms import inside
 from flows.retries import MOST, PAUSES, may_be_repeated
 from goku_core.pipeline.errors import GokuError, StageFailed
 
+# Of the ledger, and nothing that a command line could take for something else.
+Model = Annotated[str, Field(pattern=r"^(champion|challenger|previous|[0-9]{1,9})$")]
 COMMAND = [sys.executable, "-m", "goku_core.cli", "evaluate", "registered"]
 
 
 @flow(name="reevaluate", flow_run_name="reevaluate {model}")
-def reevaluate(model: str = "champion", same: bool = False, workspace: str = ".") -> dict[str, Any]:
+def reevaluate(model: Model = "champion", same: bool = False, workspace: str = ".") -> dict[str, Any]:
     """Evaluate a registered model's own bytes again, and note the score beside the ledger.
 
     Args:

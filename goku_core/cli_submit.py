@@ -126,7 +126,7 @@ def _price(asked: _Asked, params: Params) -> float | None:
     """Of a GPU-hour: what the command line says, else the price table of the parameters, else what a run is counted with."""
     if asked.price is not None:
         return asked.price
-    table = params.plan.prices.gpu_hour if hasattr(params, "plan") else {}
+    table = params.plan.prices.gpu_hour
     return table.get(asked.gpu) or params.train.faults.price_per_gpu_hour or None
 
 

@@ -21,6 +21,7 @@ def publish(workspace: Path, url: str) -> int:
     bucket = Bucket(name, f"{prefix}/" if prefix else "", connections=READERS)
     goku = workspace / ".goku"
     entries = {f"{LEDGER}/{file.name}": file for file in (workspace / LEDGER).glob("[0-9]*.json")}
+    entries |= {f"{LEDGER}/gates/{file.name}": file for file in (workspace / LEDGER / "gates").glob("*.json")}
     for key, file in sorted(entries.items()):
         there = bucket.get(key)
         if there is not None and there != file.read_bytes():

@@ -124,7 +124,7 @@ class Objects:
         from goku_core.storage import fetch
 
         for entry in self._bucket.list(f"{LEDGER}/"):  # never written again: what is here already is right
-            if not (self._keep / entry.key).is_file():
+            if entry.key.count("/") == 1 and not (self._keep / LEDGER / Path(entry.key).name).is_file():
                 fetch(self._bucket, entry.key, self._keep / LEDGER / Path(entry.key).name)
         return self._keep
 

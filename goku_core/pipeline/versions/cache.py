@@ -15,6 +15,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # built without libyaml: slower
+    from yaml import SafeLoader
+
 
 class DvcCache:
     """DVC's cache of the work tree at `root`; empty where DVC does not work."""
@@ -47,7 +52,7 @@ class DvcCache:
         if not file.is_file():
             return {}
         try:
-            value = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            value = yaml.load(file.read_text(encoding="utf-8"), Loader=SafeLoader)
         except yaml.YAMLError:  # in the middle of a merge: DVC will say so, and this is only a second place to look
             return {}
         stages: Mapping[str, Any] = (value or {}).get("stages", {})
