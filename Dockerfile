@@ -9,8 +9,8 @@
 #   TORCH_BACKEND  which build of torch: cpu, auto (by the driver of the building machine), or a CUDA version as uv
 #                  names it, like cu130; empty: what the package registry has. The CUDA builds bring their libraries,
 #                  the host lends the driver, so the base image needs no CUDA.
-#   EXTRAS         optional parts of pyproject.toml: cluster, credentials, dev, gpu (comma separated). `gpu` compiles
-#                  flash-attn and needs a CUDA development image with Python as BASE_IMAGE.
+#   EXTRAS         optional parts of pyproject.toml: serve, team, kubernetes, kuberay, cluster, credentials, dev, gpu (comma
+#                  separated). `gpu` compiles flash-attn and needs a CUDA development image with Python as BASE_IMAGE.
 ARG BASE_IMAGE=python:3.11-slim
 FROM ${BASE_IMAGE}
 ARG TORCH_BACKEND=cpu

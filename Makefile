@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# optional parts to install: dev, credentials, gpu, cluster (comma separated)
+# optional parts to install: dev, serve, team, credentials, lora, pretrained, gpu, cluster, kubernetes (comma separated)
 EXTRAS ?= dev
 # faults of `make drill`; none named: all
 FAULTS ?=
@@ -120,7 +120,7 @@ drill: install ## every fault (FAULTS="--only hang": one) injected into a small 
 
 clean: ## remove what the line made, the ledger and the registry too; keeps .venv
 	@if [ -d .goku/services ] && [ -x $(VENV)/bin/goku ]; then goku down; fi
-	rm -rf data models reports records metrics plots ledger .goku mlruns mlflow.db mlartifacts out.png out.mp4
+	rm -rf data models reports records metrics plots ledger .goku mlruns mlflow.db mlartifacts dvc_plots out.png out.mp4
 
 distclean: clean ## remove .venv as well
 	rm -rf $(VENV) *.egg-info
