@@ -8,8 +8,10 @@ import json
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from team_servers import POSTGRES, Team
 
@@ -35,9 +37,17 @@ def raw(team: Team, server: str, method: str, path: str, who: str | None = None,
 
 
 def together(calls: list[tuple], threads: int = 64) -> dict[tuple, int]:
-    """Answers of many requests: a refusal takes its second."""
+    """Answers of many requests: a refusal takes its second. What is asked too fast is asked again when there is room."""
     with ThreadPoolExecutor(threads) as pool:
-        return dict(zip(calls, pool.map(lambda one: raw(*one), calls), strict=True))
+        return dict(zip(calls, pool.map(lambda one: _patiently(*one), calls), strict=True))
+
+
+def _patiently(*call: Any) -> int:
+    for _ in range(60):
+        if (status := raw(*call)) != 429:
+            return status
+        time.sleep(1)
+    return status
 
 
 def filled(path: str) -> str:
