@@ -13,7 +13,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -117,6 +119,7 @@ def _put(file: Path, text: str) -> None:
     if file.is_file() and file.read_text(encoding="utf-8") == content:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
+    # Of each process and thread its own: two runs of a cell with different changes hold different locks.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(file)
