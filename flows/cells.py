@@ -22,6 +22,7 @@ from flows.pictures import show
 from flows.retries import MOST, PAUSES, may_be_repeated
 from goku_core import config
 from goku_core.pipeline import line
+from goku_core.pipeline.errors import StageFailed
 from goku_core.pipeline.executor import find_done
 from goku_core.pipeline.process import execute_in_child
 from goku_core.pipeline.versions.turns import shared, waits_for
@@ -32,8 +33,14 @@ def run_cells(names: list[str], workspace: str, strict: bool, changes: Changes =
     place = inside(workspace)
     changes = differing(changes, place)  # what is wrong with them is said before any work starts
     cells = line.select(line.cells(config.load_params(place / "params.yaml", changes)), names)
+    outcomes: list[dict[str, Any]] = []
     with shared(place, waits_for("flow")):
-        outcomes = [run_cell(cell.name, str(place), strict, changes) for cell in cells]
+        try:
+            for cell in cells:
+                outcomes.append(run_cell(cell.name, str(place), strict, changes))
+        except StageFailed as error:
+            error.before = outcomes
+            raise
     rows = [
         {key: o[key] for key in ("cell", "status")}
         | {"seconds": round(o["seconds"], 1), "fingerprint": o["fingerprint"][:12]}

@@ -45,6 +45,8 @@ def main() -> int:
     try:
         outcomes = line(given.cells, given.strict, changes=read_changes(given.changes) if given.changes else None)
     except GokuError as error:
+        if given.json and isinstance(error, StageFailed):
+            print(json.dumps(error.as_json()))
         print(error, file=sys.stderr)
         return 1 if isinstance(error, StageFailed) else 2
     if given.json:

@@ -144,13 +144,12 @@ def _figures(need: Need, currency: str) -> str:
     return time + ("" if need.bytes is None else f"\n{need.bytes / 1e9:,.2f} GB")
 
 
-def _forecast(phase: str, gpus: int) -> Foreseen:
-    """Of a phase on so many GPUs of the kind that params.yaml plans with."""
+def _forecast(phase: str, gpus: int, kind: str) -> Foreseen:
+    """Of a phase on so many GPUs of a kind."""
     from goku_core.cli_forecast import Asked, forecasts
     from goku_core.costs.expected import Foreseen
 
-    params, _ = chosen_line(None)
-    (found,) = forecasts(Asked(gpus, params.plan.gpu, phase=phase), Path.cwd())
+    (found,) = forecasts(Asked(gpus, kind, phase=phase), Path.cwd())
     if found.obstacle:
         raise GokuError(f"{phase} {found.obstacle}")
     return Foreseen(found.days * 86400, found.saving.bytes)

@@ -49,6 +49,8 @@ def run(
 ) -> None:
     """Do the work that has not been done yet; finished work is found by its fingerprint, whoever did it.
 
+    With --json a list: one object for each cell, and last of a run that failed the failure (status: failed).
+
     Examples: goku run · goku run curate vae · goku run train@joint_low --no-flow · goku run curate --engine ray ·
     goku run train --changes more.json
     """
@@ -84,8 +86,8 @@ def run(
                 )
     except StageFailed as error:
         if as_json:
-            facts = {"status": "failed", "message": str(error), "retriable": error.retriable, "kind": error.kind}
-            typer.echo(json.dumps([*(o.as_json() for o in outcomes), facts]))
+            error.before = [outcome.as_json() for outcome in outcomes]
+            typer.echo(json.dumps(error.as_json()))
         raise
     if as_json:
         typer.echo(json.dumps([o.as_json() for o in outcomes]))
@@ -158,11 +160,12 @@ def _run_flow(
         if all(entry.state == "done" for entry in entries):
             # Nobody could look at the run of a server that ends with it: do not start one (20 s) for nothing.
             with _turn(workspace, "direct"):  # each says so itself, and takes over what was pulled from another clone
-                for cell in cells:
-                    find_done(cell, workspace, strict)
-            if as_json:
-                typer.echo(json.dumps([entry.as_json() for entry in entries]))
-            return
+                found = [find_done(cell, workspace, strict) for cell in cells]
+            outcomes = [outcome for outcome in found if outcome]
+            if len(outcomes) == len(cells):  # else somebody has changed it meanwhile: there is work after all
+                if as_json:
+                    typer.echo(json.dumps([outcome.as_json() for outcome in outcomes]))
+                return
     environment = os.environ | {
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its default of 20 s is too short on small machines
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -49,10 +49,12 @@ def test_run_prints_json_and_keeps_progress_off_it(done):
 
 
 def test_run_of_finished_work_starts_no_server(done):
-    workspace, _ = done
+    workspace, outcomes = done
     again = tiny(workspace, "run")
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already done") == 5
+    told = tiny(workspace, "run", "--json")
+    assert json.loads(told.stdout) == [outcome | {"status": "already-done"} for outcome in outcomes]
     assert not (workspace / ".goku/prefect").exists()
 
 

@@ -27,8 +27,8 @@ class Foreseen:
     checkpoint_bytes: float
 
 
-# By name of a phase and number of GPUs. Raises `GokuError` where they do not fit.
-Forecaster = Callable[[str, int], Foreseen]
+# By name of a phase, number of GPUs and their kind in the price table. Raises `GokuError` where they do not fit.
+Forecaster = Callable[[str, int, str], Foreseen]
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,15 @@ def _need(
 ) -> Need:
     request = cell.request.model_dump(mode="json")
     gpus = machine.used(cell.stage, request, len(names))
-    kind = machine.kind(names[0]) if names else (plan.gpu if gpus else None)
+    # Of this machine, else of the one whose time is taken for this work's, else the one to plan with.
+    name = names[0] if names else (last.value.get("machine", {}).get("gpu") if last else None)
+    kind = machine.kind(name) if names or (name and gpus) else (plan.gpu if gpus else None)
     foreseen, obstacle = None, ""
     if cell.stage == "train" and gpus and not (last and _comparable(last, cell)):
         try:
-            foreseen = forecaster(cell.name.partition("@")[2], gpus)
+            if kind is None:
+                raise GokuError(f"nothing is known of {name}")
+            foreseen = forecaster(cell.name.partition("@")[2], gpus, kind)
         except GokuError as error:
             obstacle = f"; no forecast: {error}"
     if foreseen:

@@ -11,7 +11,7 @@ import errno
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,14 @@ class Workspace:
     def record_file(self, stage: str, fingerprint: str) -> Path:
         return self.goku / "records" / stage / f"{fingerprint}.json"
 
-    def record(self, stage: str, fingerprint: str) -> Record | None:
-        """The record of a piece of work: written here, else carried here from another clone."""
-        return _read_record(self.record_file(stage, fingerprint)) or self.carried().get(fingerprint)
+    def record(self, stage: str, fingerprint: str, outputs: Collection[str] | None = None) -> Record | None:
+        """The record of a piece of work: written here, else carried here from another clone.
+
+        outputs  paths that the work declares, which no fingerprint covers: a record of other paths is not about it
+        """
+        places = (lambda: _read_record(self.record_file(stage, fingerprint)), lambda: self.carried().get(fingerprint))
+        found = (place() for place in places)  # what was carried is read only where it is asked for
+        return next((one for one in found if one and (outputs is None or set(one.outputs) == set(outputs))), None)
 
     def carried(self) -> dict[str, Record]:
         """Records by fingerprint that git and DVC have brought: in records/, else in DVC's cache (DVC removes a stage's

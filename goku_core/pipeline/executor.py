@@ -146,7 +146,7 @@ def _fingerprint(cell: Cell, inputs: Mapping[str, Tree]) -> str:
 
 
 def _find(cell: Cell, place: Workspace, name: str, strict: bool) -> Outcome | None:
-    record = place.record(cell.stage, name)
+    record = place.record(cell.stage, name, cell.outputs)
     if record is None:
         return None
     if strict and code.changed(record.value["code"], code.modules(cell.module)):

@@ -90,7 +90,7 @@ def _entry(
     if absent:
         return Entry(cell.name, "run", tuple(absent), (), None, seconds), None
     name = fingerprint(cell.stage, cell.revision, cell.request_json(), cell.seed, inputs)
-    record = place.record(cell.stage, name)
+    record = place.record(cell.stage, name, cell.outputs)
     if record is None:
         why = _differences(cell, last, inputs) or ["never done"]
         return Entry(cell.name, "run", tuple(why), (), name, seconds), None

@@ -8,8 +8,10 @@ import hashlib
 import io
 import os
 import re
+import tempfile
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from goku_core.media.decode import read_image
@@ -20,6 +22,8 @@ from goku_core.serve.orders import Refused, Upload
 
 KINDS = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp"}  # MPO: what many telephones write as .jpg
 ID = re.compile(r"[0-9a-f]{64}")
+PARTIAL = ".partial-"  # how the name of a file begins that is still being written
+LONGEST = 3600.0  # s: nobody writes one for longer
 
 
 class Uploads:
@@ -38,9 +42,12 @@ class Uploads:
         id = hashlib.sha256(content).hexdigest()
         path = self.folder / f"{id}{suffix}"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = path.with_name(f".{id}.{os.getpid()}.partial{suffix}")
+        # A name of its own for every call: the same picture may be sent by several clients at once.
+        handle, name = tempfile.mkstemp(suffix, PARTIAL, self.folder)
+        partial = Path(name)
         try:
-            partial.write_bytes(content)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             try:
                 height, width = read_image(partial).shape[:2]  # decoded as the worker will
             except MediaError as error:
@@ -76,16 +83,24 @@ class Uploads:
         return self.take(content).id
 
     def prune(self, used: Collection[str]) -> None:
-        """Remove what no order uses and is older than results are kept, or too many."""
+        """Remove what no order uses and is older than results are kept, or too many.
+
+        Other threads write and remove files here meanwhile. What is being written is left alone, unless it is so old that
+        its writer must have been killed.
+        """
         if not self.folder.is_dir():
             return
         oldest = time.time() - self.limits.kept_hours * 3600
-        free = sorted(
-            ((path.stat().st_mtime, path) for path in self.folder.iterdir() if path.stem not in used), reverse=True
-        )
-        for place, (touched, path) in enumerate(free):
-            if place >= self.limits.kept or touched < oldest:
-                path.unlink(missing_ok=True)
+        free, partial = [], []
+        for path in self.folder.iterdir():
+            if path.stem not in used:
+                with suppress(FileNotFoundError):
+                    (partial if path.name.startswith(PARTIAL) else free).append((path.stat().st_mtime, path))
+        free.sort(reverse=True)
+        stale = [path for touched, path in partial if touched < min(oldest, time.time() - LONGEST)]
+        stale += [path for place, (touched, path) in enumerate(free) if place >= self.limits.kept or touched < oldest]
+        for path in stale:
+            path.unlink(missing_ok=True)
 
     def _look(self, content: bytes) -> str:
         """The suffix of its kind, from its head alone. Nothing but PNG, JPEG and WebP is let near a decoder."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRICES = PlanRequest(prices={"currency": "EUR", "gpu_hour": {"h100": 2.5}, "cpu_hour": 0.36, "storage_gb_month": 0.02})
 
 
-def no_forecast(phase: str, gpus: int) -> Foreseen:
+def no_forecast(phase: str, gpus: int, kind: str) -> Foreseen:
     raise AssertionError("nobody asked for GPUs")
 
 
@@ -81,16 +81,38 @@ def test_training_is_in_proportion_to_its_steps_and_gpus_have_their_price(tmp_pa
     params.train.parallel.device, params.train.parallel.ranks_per_node = "cuda", 8
     on_gpus = {"machine": {"gpus": 8, "gpu": "NVIDIA H100"}, "arrangement": {"parallel.ranks_per_node": 4}}
     file.write_text(json.dumps(value | on_gpus))
-    found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus: Foreseen(3600.0 * gpus, 5e9))
+    found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus, kind: Foreseen(3600.0 * gpus, 5e9))
     need = found["train@joint_low"]  # twice the steps on twice the ranks
     assert (need.seconds, need.gpus, need.gpu) == (pytest.approx(100.0), 8, "h100")
     assert need.money == pytest.approx(100 * 8 / 3600 * 2.5)
+    of_a100 = value | on_gpus | {"machine": {"gpus": 8, "gpu": "NVIDIA A100-SXM4-80GB"}}
+    file.write_text(json.dumps(of_a100))  # seconds of an A100 have its price, here none
+    need = priced(tmp_path, params, forecaster=lambda phase, gpus, kind: Foreseen(3600.0 * gpus, 5e9))[0][cell.name]
+    assert (need.seconds, need.gpu, need.money) == (pytest.approx(100.0), "a100", None)
     never = found["train@joint_mid"]  # no record: by the forecast, 8 h on 8 GPUs
     assert (never.gpu_hours, never.money) == (pytest.approx(64.0), pytest.approx(160.0))
     assert never.bytes == 5e9 * (keep + 2) and "forecast" in never.basis
     file.write_text(json.dumps(value))  # the record of a CPU says nothing of GPUs
-    found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus: Foreseen(3600.0 * gpus, 5e9))
+    found, _ = priced(tmp_path, params, forecaster=lambda phase, gpus, kind: Foreseen(3600.0 * gpus, 5e9))
     assert "forecast" in found["train@joint_low"].basis
+
+
+@pytest.mark.parametrize(("here", "kind"), [("NVIDIA A100-SXM4-80GB", "a100"), (None, "h100"), ("NVIDIA T4", None)])
+def test_the_kind_that_is_forecast_is_the_kind_that_is_priced(tmp_path, monkeypatch, here, kind):
+    """That of this machine, else the one to plan with; of a kind that nobody knows neither hours nor money are named."""
+    monkeypatch.setattr(machine, "gpus", lambda: [here] * 8 if here else [])
+    params = load_params(ROOT / "params/nano.yaml")
+    params.train.parallel.device, params.train.parallel.ranks_per_node = "cuda", 8
+    table = PlanRequest(gpu="h100", prices={"gpu_hour": {"a100": 1.0, "h100": 2.5}})
+    hours = {"a100": 10.0, "h100": 4.0}
+    found, total = priced(tmp_path, params, table, lambda phase, gpus, kind: Foreseen(3600 * hours[kind], 5e9))
+    need = found["train@joint_low"]
+    assert need.gpu == kind
+    if kind:
+        assert need.money == pytest.approx(hours[kind] * 8 * table.prices.gpu_hour[kind])
+    else:
+        assert (need.seconds, need.money) == (None, None) and "nothing is known of NVIDIA T4" in need.basis
+        assert "train@joint_low" in total.unknown
 
 
 def test_what_nobody_knows_is_not_called_nothing(tmp_path):

@@ -71,6 +71,22 @@ def test_a_user_error_is_not_repeated_a_failed_body_is(tiny, workspace, prefect_
     assert bodies(workspace) == ["data/parts"] * 2
 
 
+def test_a_flow_that_failed_prints_what_a_run_without_flow_prints(tiny, workspace, prefect_server, monkeypatch, capfd):
+    from flows import cells, line
+
+    monkeypatch.setenv("TINY_FAIL", "data/joined.txt")
+    monkeypatch.setattr(cells, "run_cell", cells.run_cell.with_options(retries=0))
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr("sys.argv", ["flows.line", "split", "join", "--json"])
+    assert line.main() == 1
+    ran, told = json.loads(capfd.readouterr().out)
+    assert (ran["cell"], ran["status"]) == ("split", "ran")
+    direct = goku(workspace, "run", "split", "join", "--no-flow", "--json")
+    assert direct.returncode == 1
+    done, said = json.loads(direct.stdout)
+    assert (done, told) == (ran | {"status": "already-done"}, said)
+
+
 def test_repro_alone_runs_each_body_once(workspace):
     repro(workspace)
     assert len(bodies(workspace)) == 5

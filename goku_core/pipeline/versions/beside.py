@@ -13,14 +13,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from goku_core.pipeline.fingerprint import fingerprint
 
 RECORDS, METRICS, PLOTS = "records", "metrics", "plots"
 CURVE = "metrics.jsonl"  # name of the file, among a cell's outputs, that holds one JSON object per logged step
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def record_file(cell: str) -> str:
@@ -44,14 +48,33 @@ def write(root: Path, value: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """A record that came from elsewhere; None where there is none, or one that is not about the work it names."""
+    """A record that came from elsewhere; None where there is none, or one that is not about the work it names.
+
+    Its names become paths of this workspace and of its store, and no fingerprint covers them: one that leads out of the
+    folder it belongs in makes the whole record void.
+    """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         inputs = {path: known["digest"] for path, known in value["inputs"].items()}
         named = fingerprint(value["stage"], value["revision"], value["request"], value["seed"], inputs)
+        plain = _inside(value["cell"]) and "/" not in value["cell"]
+        plain = plain and all(_inside(path) and _sound(tree) for path, tree in value["outputs"].items())
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # anything may lie in that folder
         return None
-    return value if named == value.get("fingerprint") else None
+    return value if plain and named == value.get("fingerprint") else None
+
+
+def _sound(tree: Mapping[str, Any]) -> bool:
+    """Are its files below it, and are they named by digests? A store's place is made of a digest."""
+    names = all(map(_inside, tree["files"])) if tree["folder"] else list(tree["files"]) == [""]
+    return names and all(map(SHA256.fullmatch, tree["files"].values()))
+
+
+def _inside(name: str) -> bool:
+    """Is it a relative path that stays below where it starts, in the one spelling that we write?"""
+    path = PurePosixPath(name)
+    odd = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
+    return bool(path.parts) and path.as_posix() == name and not odd
 
 
 def _numbers(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +119,7 @@ def _put(file: Path, text: str) -> None:
     if file.is_file() and file.read_text(encoding="utf-8") == content:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
+    # Of each process and thread its own: two runs of a cell with different changes hold different locks.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(file)
