@@ -20,11 +20,18 @@ IMAGE = "GOKU_IMAGE"
 
 
 def submit(
-    stage: Annotated[Literal["train", "curate", "evaluate"], typer.Argument(help="train, curate or evaluate")],
+    stage: Annotated[
+        Literal["curate", "vae", "precompute", "train", "evaluate"],
+        typer.Argument(
+            help="curate, vae, precompute, train or evaluate: one stage to a job, each when the one before is done"
+        ),
+    ],
     preset: Annotated[
         str | None, typer.Option(help="Parameters of a preset; default: params.yaml of this folder")
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines: of 8 GPUs (train), of 8 processors (curate)")] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines: of 8 GPUs (train), of one (precompute), of 8 processors (curate)")
+    ] = 1,
     gpu: Annotated[Literal["a100", "h100", "h200"], typer.Option(help="Node pool of a training")] = "h100",
     phase: Annotated[
         list[str] | None, typer.Option(help="A phase of the training, may be repeated; default: all, in order")
@@ -86,17 +93,38 @@ class _Asked:
 
 def _made(asked: _Asked) -> tuple[list[Manifest], list[str]]:
     """Manifests, and lines that say what they take."""
-    from goku_core.submit import curate, evaluate
+    from goku_core.submit import curate, single
 
     if asked.stage == "train":
         return _training(asked)
     text, params = _parameters(asked.preset, {})
-    if asked.stage == "curate":
-        order = _order(asked, params, text, list(curate.CELLS), "cpu-spot", "spot")
-        told = f"{order.name}: {asked.nodes} x {curate.PROCESSORS} processors on spot machines, and a head"
-        return curate.manifests(order, params.curate.memory_gigabytes), [told, _image_line(order)]
-    order = _order(asked, params, text, ["evaluate"], evaluate.POOL, "spot")
-    return evaluate.manifests(order), [f"{order.name}: one GPU of {evaluate.POOL}", _image_line(order)]
+    if asked.stage in curate.CELLS:
+        if asked.stage == "precompute" and asked.preset is None:
+            _require_vae(params)
+        worker = curate.worker_for(asked.stage, params)
+        order = _order(asked, params, text, [asked.stage], worker.pool, "spot")
+        each = f"{worker.gpus} GPU" if worker.gpus else f"{worker.processors} processors"
+        told = f"{order.name}: {asked.nodes} x {each}, {worker.gigabytes} GiB of {worker.pool}, and a head"
+        return curate.manifests(order, worker), [told, _image_line(order)]
+    place = single.PLACES[asked.stage]
+    order = _order(asked, params, text, [asked.stage], place.pool, "spot")
+    each = f"{place.gpus} GPU" if place.gpus else f"{place.cpu} processors"
+    return single.manifests(order), [f"{order.name}: {each} of {place.pool}", _image_line(order)]
+
+
+def _require_vae(params: Params) -> None:
+    """Raises `GokuError` where this folder holds the clips, and models/vae is missing or was made of others."""
+    from goku_core.pipeline import line
+    from goku_core.pipeline.plan import plan
+
+    if not Path("data/clips.parquet").is_file():
+        return  # the workspace lies elsewhere, and what it holds cannot be known here
+    (vae,) = plan(line.select(line.cells(params), ["vae"]), Path.cwd())
+    if vae.state != "done":
+        raise GokuError(
+            f"precompute encodes with models/vae, and there is none of these parameters and clips here "
+            f"({'; '.join(vae.why)}): `goku submit vae` first (or `goku run vae`), then submit precompute again."
+        )
 
 
 def _training(asked: _Asked) -> tuple[list[Manifest], list[str]]:

@@ -143,7 +143,13 @@ def test_the_difference_between_two_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind", "pool"), [("curate", "RayJob", "cpu-spot"), ("evaluate", "Job", "a100-spot")]
+    ("stage", "kind", "pool"),
+    [
+        ("curate", "RayJob", "cpu-spot"),
+        ("vae", "Job", "cpu-spot"),
+        ("precompute", "RayJob", "a100-spot"),
+        ("evaluate", "Job", "a100-spot"),
+    ],
 )
 def test_work_for_spot_machines(stage: str, kind: str, pool: str) -> None:
     (parameters, job), _, _ = shown(stage, "--preset", "goku-8b")
@@ -161,6 +167,78 @@ def test_work_for_spot_machines(stage: str, kind: str, pool: str) -> None:
             own = container["securityContext"]
             assert own["readOnlyRootFilesystem"] and own["capabilities"] == {"drop": ["ALL"]}
             assert own["allowPrivilegeEscalation"] is False and container["image"] == IMAGE
+
+
+def decoders(job: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """What Ray is told that a worker has, and the worker's container."""
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    return group["rayStartParams"], container
+
+
+def test_each_job_does_one_stage_and_finds_what_it_reads() -> None:
+    """On a new workspace: a VAE is trained of curated clips, so latents cannot come in the job that curates."""
+    for stage in ("curate", "vae", "precompute", "evaluate"):
+        (_, job), _, _ = shown(stage, "--preset", "nano")
+        assert job["metadata"]["annotations"]["goku.dev/cells"] == stage
+        told = job["spec"].get("entrypoint") or " ".join(pod_templates(job)[0]["spec"]["containers"][0]["command"])
+        assert f"goku run {stage} --no-flow" in told
+
+
+def test_latents_have_a_gpu_and_the_memory_that_they_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_, job), _, _ = shown("precompute", "--preset", "goku-8b", "--nodes", "4")
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    told, container = decoders(job)
+    assert group["replicas"] == 4 and told["num-gpus"] == "1" and int(told["num-cpus"]) >= 1
+    asked = container["resources"]["limits"]
+    assert asked["nvidia.com/gpu"] == "1" and asked["memory"] == "40Gi"  # precompute.memory_gigabytes 32, and Ray's 8
+    assert "nvidia.com/gpu" in {one["key"] for one in group["template"]["spec"]["tolerations"]}
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+
+    text = (ROOT / "params/goku-8b.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(with_value(text, "precompute.workers_per_device", 3))
+    monkeypatch.chdir(tmp_path)
+    (_, job), _, _ = shown("precompute")
+    assert decoders(job)[1]["resources"]["limits"]["memory"] == "104Gi"
+
+    (tmp_path / "params.yaml").write_text(with_value(text, "precompute.device", "cpu"))
+    shown.cache_clear()
+    (_, job), _, _ = shown("precompute")
+    told, container = decoders(job)
+    # no machine of that pool has 8 x 32 GiB: fewer clips at a time
+    assert told["num-cpus"] == "3" and container["resources"]["limits"] == {"memory": "104Gi"}
+    assert pod_templates(job)[-1]["spec"]["nodeSelector"] == {"goku.dev/pool": "cpu-spot"}
+
+
+def test_a_curation_never_asks_for_more_than_its_machines_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head's machine has 64 GiB (infra/terraform/pools.json: m7i.4xlarge), a worker's 128."""
+    text = (ROOT / "params/nano.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(with_value(text, "curate.memory_gigabytes", 16))
+    monkeypatch.chdir(tmp_path)
+    shown.cache_clear()
+    (_, job), _, _ = shown("curate")
+    told, container = decoders(job)
+    assert told["num-cpus"] == "6" and container["resources"]["limits"]["memory"] == "104Gi"
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert head["resources"]["limits"]["memory"] == "40Gi"
+
+
+def test_latents_without_a_vae_are_refused_where_the_clips_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the workspace itself it can be known; elsewhere the workspace is the cluster's, and its own."""
+    shutil.copy(ROOT / "params/nano.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    shown.cache_clear()
+    shown("precompute")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/clips.parquet").write_bytes(b"clips")
+    with pytest.raises(GokuError, match="goku submit vae"):
+        shown("precompute", "--nodes", "2")
+    # one that is there, but not made of these clips
+    (tmp_path / "models/vae").mkdir(parents=True)
+    with pytest.raises(GokuError, match="goku submit vae"):
+        shown("precompute", "--nodes", "3")
+    shown("precompute", "--preset", "nano")
 
 
 def test_rays_version_is_the_installed_one() -> None:
@@ -181,6 +259,7 @@ def test_rays_version_is_the_installed_one() -> None:
         (["train", "--preset", "goku-9b"], "goku-8b"),
         (["curate", "--preset", "nano", "--phase", "joint_low"], "only a training has phases"),
         (["evaluate", "--preset", "nano", "--nodes", "2"], "one machine"),
+        (["vae", "--preset", "nano", "--nodes", "2"], "one machine"),
         (["train", "--preset", "nano", "--namespace", "Goku;rm"], "lower-case"),
         (["train", "--preset", "nano"], "name the image"),
     ],
