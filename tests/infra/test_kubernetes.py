@@ -146,6 +146,15 @@ def test_the_worker_keeps_to_its_namespace_and_writes_no_password_into_jobs(monk
         assert read.worker.store_env_as_secret and read.observer.namespaces == {"goku"} and read.cluster_uid
 
 
+def test_prefects_pages_are_laid_where_the_server_may_write() -> None:
+    """Prefect copies its pages before it serves them, by itself to its own package: the image cannot be written to."""
+    (server,) = (one for one in written() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "prefect-server"))
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    said = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    place = said["PREFECT_SERVER_UI_STATIC_DIRECTORY"]
+    assert place.startswith(tuple(f"{mount['mountPath']}/" for mount in container["volumeMounts"]))
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})
