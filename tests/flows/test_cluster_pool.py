@@ -61,6 +61,19 @@ def test_every_deployment_makes_a_job_that_kubernetes_takes(flow: str) -> None:
     assert not [one for one in said if "PASSWORD" in one and said[one] is not None], "a secret is named, never written"
 
 
+def test_the_folder_of_whoever_registers_does_not_reach_the_pod() -> None:
+    variables = DECLARED["train"]["job_variables"] | {"working_dir": "/home/anna/goku"}
+    assert "/home/anna" not in json.dumps(job := asyncio.run(manifest(variables)))
+    assert job["spec"]["template"]["spec"]["containers"][0]["workingDir"] == "/workspace"
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == [], "nor as a step of `prefect deploy`"
+
+
+def test_workers_do_not_make_pools_from_another_template() -> None:
+    text = (ROOT / "infra/kubernetes/base/prefect-worker.yaml").read_text()
+    for container in yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]:
+        assert "--no-create-pool-if-not-found" in container["command"]
+
+
 def test_what_waits_for_gpus_tolerates_their_nodes_and_spot_is_never_for_training() -> None:
     for flow, pool in DECLARED.items():
         tolerated = {one["key"] for one in pool["job_variables"].get("tolerations", [])}
