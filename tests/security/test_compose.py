@@ -108,6 +108,13 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
         assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{variable} has a password in an address"
 
 
+def test_the_workspace_is_named_and_is_not_the_folder_that_holds_the_secrets() -> None:
+    """Runs read and write all of it: by default it would be this repository, with infra/secrets and this very file."""
+    at_work = {name: v for name, one in SERVICES.items() for v in one.get("volumes", []) if v.endswith(":/work")}
+    assert set(at_work) == {"deployments", "worker", "serve"}
+    assert all(volume.startswith("${GOKU_WORKSPACE:?") for volume in at_work.values())
+
+
 def test_each_gets_only_its_own_secrets() -> None:
     given = {name: set(one.get("secrets", [])) for name, one in SERVICES.items()}
     assert {name for name, secrets in given.items() if "postgres_password" in secrets} == {"postgres"}
