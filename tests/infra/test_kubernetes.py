@@ -155,6 +155,15 @@ def test_prefects_pages_are_laid_where_the_server_may_write() -> None:
     assert place.startswith(tuple(f"{mount['mountPath']}/" for mount in container["volumeMounts"]))
 
 
+def test_a_models_bundle_comes_through_to_mlflow() -> None:
+    (proxy,) = (one for one in written() if one["metadata"]["name"] == "goku-mlflow-proxy")
+    (server,) = (one for one in written() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "mlflow"))
+    (tmp,) = (v for v in server["spec"]["template"]["spec"]["volumes"] if v["name"] == "tmp")
+    most = re.search(r"client_max_body_size (\d+)g;", text := proxy["data"]["default.conf"])
+    assert most and "proxy_request_buffering off;" in text
+    assert int(tmp["emptyDir"]["sizeLimit"].removesuffix("Gi")) > int(most[1]) >= 64, "MLflow keeps it whole in between"
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})

@@ -159,6 +159,14 @@ def test_commands_exist_in_our_image(name: str) -> None:
         get_command(cli).get_command(None, words[0]).make_context(words[0], [str(word) for word in words[1:]])  # type: ignore[arg-type]
 
 
+def test_an_upload_that_the_proxy_lets_through_has_a_place_on_the_disk() -> None:
+    """MLflow keeps a whole file in its temporary folder before it sends it on; /tmp is memory, and small."""
+    mlflow = SERVICES["mlflow"]
+    volume, place = mlflow["volumes"][0].split(":")
+    assert volume in FILE["volumes"] and mlflow["environment"]["TMPDIR"] == place
+    assert f"mkdir --mode=1777 {place}" in (ROOT / "Dockerfile").read_text(), "whoever it runs as may write there"
+
+
 def test_settings_are_those_of_goku_up() -> None:
     """What `goku up` sets for safety, a team's servers have as well: by the file, or by the image."""
     from goku_core.services.servers import QUIET
