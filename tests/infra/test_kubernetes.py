@@ -112,7 +112,7 @@ def test_pods_are_shut_in(name: str) -> None:
     assert len(templates) >= 4
     for one, template in templates:
         assert hardened(template) == [], one["metadata"]["name"]
-        speaks = template["spec"]["serviceAccountName"] in ("goku-worker", "goku-flow")
+        speaks = template["spec"]["serviceAccountName"] == "goku-worker"
         assert template["spec"].get("automountServiceAccountToken", True) is speaks, one["metadata"]["name"]
         for container in template["spec"]["containers"]:
             assert re.fullmatch(r".+@sha256:[0-9a-f]{64}", container["image"]), "by digest, never by tag"
@@ -164,6 +164,15 @@ def test_a_models_bundle_comes_through_to_mlflow() -> None:
     assert int(tmp["emptyDir"]["sizeLimit"].removesuffix("Gi")) > int(most[1]) >= 64, "MLflow keeps it whole in between"
 
 
+def test_the_worker_alone_may_ask_something_of_kubernetes() -> None:
+    """A flow's pod runs what a writer asked for: no token lies in it, and no role is bound to it."""
+    found = written()
+    bound = {subject["name"] for one in found if one["kind"] == "RoleBinding" for subject in one["subjects"]}
+    accounts = [one for one in found if one["kind"] == "ServiceAccount"]
+    given = {one["metadata"]["name"] for one in accounts if one["automountServiceAccountToken"]}
+    assert bound == given == {"goku-worker"}
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})
@@ -192,6 +201,7 @@ def test_a_trainer_reaches_the_bucket_mlflow_and_its_like() -> None:
     for other in (ROLES["curator"], ROLES["judge"], ROLES["flow"], STRANGER, WORKER):
         assert not may(other, trainer, 29400)
     assert may(WORKER, PREFECT, 4200) and may(ROLES["flow"], PREFECT, 4200) and may(PREFECT, POSTGRES, 5432)
+    assert may(WORKER, "10.0.0.1", 443) and not may(ROLES["flow"], "10.0.0.1", 443)
     assert (
         not may(STRANGER, PREFECT, 4200) and not may(STRANGER, MLFLOW, 5000) and not may(ROLES["judge"], POSTGRES, 5432)
     )
