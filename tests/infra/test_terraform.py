@@ -125,6 +125,12 @@ def test_queues_hand_out_the_pools_that_there_are() -> None:
                 assert not pool["spot"], "a training is not put on a machine that may be taken away"
 
 
+def test_the_workspace_asks_for_no_more_than_the_file_system_has() -> None:
+    (size,) = (b for b in of_folder(TERRAFORM) if b.kind == "variable" and b.labels == ("workspace_gibibytes",))
+    (claim,) = (one for one in manifests() if one["kind"] == "PersistentVolumeClaim")
+    assert claim["spec"]["resources"]["requests"]["storage"] == f"{size.attribute('default')}Gi"
+
+
 def test_versions_and_accounts_agree() -> None:
     (cluster,) = resources("aws_eks_cluster")
     assert cluster.attribute("version") == f'"{VERSION}"'
