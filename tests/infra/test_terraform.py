@@ -21,7 +21,13 @@ POOLS = json.loads((TERRAFORM / "pools.json").read_text())
 TAINTS = {"spot": "goku.dev/spot", "gpus": "nvidia.com/gpu"}
 
 
-MEMORY = {"m7i.4xlarge": 64, "c7i.16xlarge": 128, "p4de.24xlarge": 1152, "p5.48xlarge": 2048, "p5en.48xlarge": 2048}  # GiB
+MEMORY = {
+    "m7i.4xlarge": 64,
+    "c7i.16xlarge": 128,
+    "p4de.24xlarge": 1152,
+    "p5.48xlarge": 2048,
+    "p5en.48xlarge": 2048,
+}  # GiB
 
 
 def resources(kind: str) -> list[Block]:
