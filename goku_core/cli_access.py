@@ -45,7 +45,9 @@ def grant(
         raise GokuError(f"--group {group}: reader or writer.")
     password = accounts.grant(folder, name, group)  # type: ignore[arg-type]
     typer.echo(password)
-    typer.echo("The proxy reads groups when it is told to: docker compose kill -s HUP proxy", err=True)
+    typer.echo(
+        "The proxy reads groups when it is told to: docker compose -f infra/compose.yaml kill -s HUP proxy", err=True
+    )
 
 
 @access.command()

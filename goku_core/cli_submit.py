@@ -42,7 +42,7 @@ def submit(
     namespace: Annotated[str, typer.Option(help="Namespace of infra/kubernetes")] = "goku",
     queue: Annotated[str | None, typer.Option(help="Kueue's queue; default: training, or spot")] = None,
     price: Annotated[
-        float | None, typer.Option(min=0, help="Of one GPU-hour, in any currency; default: train.faults says it")
+        float | None, typer.Option(min=0, help="Of one GPU-hour, in any currency; default: plan.prices of params.yaml")
     ] = None,
     context: Annotated[str | None, typer.Option(help="kubectl's context")] = None,
     dry_run: Annotated[

@@ -112,7 +112,8 @@ resource "aws_security_group" "inside" {
   }
 }
 
-# EFA, the network between machines with GPUs, wants a group whose members may say everything to each other.
+# Machines with GPUs may say everything to each other. EFA would want this group too, but no machine here has an EFA device yet:
+# NCCL speaks TCP.
 resource "aws_security_group" "fabric" {
   name_prefix = "${var.name}-fabric-"
   vpc_id      = aws_vpc.main.id

@@ -22,7 +22,7 @@ DECLARED = {
     one["entrypoint"].rpartition(".")[2]: one["work_pool"]
     for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 }
-VERSION = "1.31"
+VERSION = "1.34"
 
 
 async def manifest(variables: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +47,8 @@ def test_every_deployment_makes_a_job_that_kubernetes_takes(flow: str) -> None:
     assert (pod.pop("parallelism"), pod.pop("completions")) == (1, 1)
     kubernetes_validate.validate(job, VERSION, strict=True)
     (container,) = pod["containers"]
+    # The image's own entry is `goku`, which knows no `prefect`: the pod names another, that runs what it is given.
+    assert (container["command"], container["args"]) == (["with-secrets"], ["prefect", "flow-run", "execute"])
     assert pod["nodeSelector"] == variables["node_selector"]
     assert container["resources"]["limits"]["memory"] == variables["memory"]
     assert (container["resources"]["limits"].get("nvidia.com/gpu", 0) > 0) == (DECLARED[flow]["name"] == "gpu")
@@ -57,6 +59,19 @@ def test_every_deployment_makes_a_job_that_kubernetes_takes(flow: str) -> None:
     assert said["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
     assert job["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "flow"
     assert not [one for one in said if "PASSWORD" in one and said[one] is not None], "a secret is named, never written"
+
+
+def test_the_folder_of_whoever_registers_does_not_reach_the_pod() -> None:
+    variables = DECLARED["train"]["job_variables"] | {"working_dir": "/home/anna/goku"}
+    assert "/home/anna" not in json.dumps(job := asyncio.run(manifest(variables)))
+    assert job["spec"]["template"]["spec"]["containers"][0]["workingDir"] == "/workspace"
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == [], "nor as a step of `prefect deploy`"
+
+
+def test_workers_do_not_make_pools_from_another_template() -> None:
+    text = (ROOT / "infra/kubernetes/base/prefect-worker.yaml").read_text()
+    for container in yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]:
+        assert "--no-create-pool-if-not-found" in container["command"]
 
 
 def test_what_waits_for_gpus_tolerates_their_nodes_and_spot_is_never_for_training() -> None:

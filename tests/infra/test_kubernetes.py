@@ -112,7 +112,7 @@ def test_pods_are_shut_in(name: str) -> None:
     assert len(templates) >= 4
     for one, template in templates:
         assert hardened(template) == [], one["metadata"]["name"]
-        speaks = template["spec"]["serviceAccountName"] in ("goku-worker", "goku-flow")
+        speaks = template["spec"]["serviceAccountName"] == "goku-worker"
         assert template["spec"].get("automountServiceAccountToken", True) is speaks, one["metadata"]["name"]
         for container in template["spec"]["containers"]:
             assert re.fullmatch(r".+@sha256:[0-9a-f]{64}", container["image"]), "by digest, never by tag"
@@ -146,6 +146,33 @@ def test_the_worker_keeps_to_its_namespace_and_writes_no_password_into_jobs(monk
         assert read.worker.store_env_as_secret and read.observer.namespaces == {"goku"} and read.cluster_uid
 
 
+def test_prefects_pages_are_laid_where_the_server_may_write() -> None:
+    """Prefect copies its pages before it serves them, by itself to its own package: the image cannot be written to."""
+    (server,) = (one for one in written() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "prefect-server"))
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    said = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    place = said["PREFECT_SERVER_UI_STATIC_DIRECTORY"]
+    assert place.startswith(tuple(f"{mount['mountPath']}/" for mount in container["volumeMounts"]))
+
+
+def test_a_models_bundle_comes_through_to_mlflow() -> None:
+    (proxy,) = (one for one in written() if one["metadata"]["name"] == "goku-mlflow-proxy")
+    (server,) = (one for one in written() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "mlflow"))
+    (tmp,) = (v for v in server["spec"]["template"]["spec"]["volumes"] if v["name"] == "tmp")
+    most = re.search(r"client_max_body_size (\d+)g;", text := proxy["data"]["default.conf"])
+    assert most and "proxy_request_buffering off;" in text
+    assert int(tmp["emptyDir"]["sizeLimit"].removesuffix("Gi")) > int(most[1]) >= 64, "MLflow keeps it whole in between"
+
+
+def test_the_worker_alone_may_ask_something_of_kubernetes() -> None:
+    """A flow's pod runs what a writer asked for: no token lies in it, and no role is bound to it."""
+    found = written()
+    bound = {subject["name"] for one in found if one["kind"] == "RoleBinding" for subject in one["subjects"]}
+    accounts = [one for one in found if one["kind"] == "ServiceAccount"]
+    given = {one["metadata"]["name"] for one in accounts if one["automountServiceAccountToken"]}
+    assert bound == given == {"goku-worker"}
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})
@@ -174,6 +201,7 @@ def test_a_trainer_reaches_the_bucket_mlflow_and_its_like() -> None:
     for other in (ROLES["curator"], ROLES["judge"], ROLES["flow"], STRANGER, WORKER):
         assert not may(other, trainer, 29400)
     assert may(WORKER, PREFECT, 4200) and may(ROLES["flow"], PREFECT, 4200) and may(PREFECT, POSTGRES, 5432)
+    assert may(WORKER, "10.0.0.1", 443) and not may(ROLES["flow"], "10.0.0.1", 443)
     assert (
         not may(STRANGER, PREFECT, 4200) and not may(STRANGER, MLFLOW, 5000) and not may(ROLES["judge"], POSTGRES, 5432)
     )

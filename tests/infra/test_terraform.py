@@ -21,6 +21,15 @@ POOLS = json.loads((TERRAFORM / "pools.json").read_text())
 TAINTS = {"spot": "goku.dev/spot", "gpus": "nvidia.com/gpu"}
 
 
+MEMORY = {
+    "m7i.4xlarge": 64,
+    "c7i.16xlarge": 128,
+    "p4de.24xlarge": 1152,
+    "p5.48xlarge": 2048,
+    "p5en.48xlarge": 2048,
+}  # GiB
+
+
 def resources(kind: str) -> list[Block]:
     found = [block for block in of_folder(TERRAFORM) if block.kind == "resource" and block.labels[0] == kind]
     assert found, kind
@@ -115,8 +124,17 @@ def test_queues_hand_out_the_pools_that_there_are() -> None:
             pool = POOLS[flavors[flavor["name"]]["goku.dev/pool"]]
             (gpus,) = (r["nominalQuota"] for r in flavor["resources"] if r["name"] == "nvidia.com/gpu")
             assert gpus == pool["gpus"] * pool["most"], flavor["name"]
+            (memory,) = (r["nominalQuota"] for r in flavor["resources"] if r["name"] == "memory")
+            gibibytes = int(memory[:-2]) * {"Gi": 1, "Ti": 1024}[memory[-2:]]
+            assert gibibytes <= MEMORY[pool["instance"]] * pool["most"], flavor["name"]
             if queue["metadata"]["name"] == "goku-training":
                 assert not pool["spot"], "a training is not put on a machine that may be taken away"
+
+
+def test_the_workspace_asks_for_no_more_than_the_file_system_has() -> None:
+    (size,) = (b for b in of_folder(TERRAFORM) if b.kind == "variable" and b.labels == ("workspace_gibibytes",))
+    (claim,) = (one for one in manifests() if one["kind"] == "PersistentVolumeClaim")
+    assert claim["spec"]["resources"]["requests"]["storage"] == f"{size.attribute('default')}Gi"
 
 
 def test_versions_and_accounts_agree() -> None:

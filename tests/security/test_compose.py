@@ -108,6 +108,13 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
         assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{variable} has a password in an address"
 
 
+def test_the_workspace_is_named_and_is_not_the_folder_that_holds_the_secrets() -> None:
+    """Runs read and write all of it: by default it would be this repository, with infra/secrets and this very file."""
+    at_work = {name: v for name, one in SERVICES.items() for v in one.get("volumes", []) if v.endswith(":/work")}
+    assert set(at_work) == {"deployments", "worker", "serve"}
+    assert all(volume.startswith("${GOKU_WORKSPACE:?") for volume in at_work.values())
+
+
 def test_each_gets_only_its_own_secrets() -> None:
     given = {name: set(one.get("secrets", [])) for name, one in SERVICES.items()}
     assert {name for name, secrets in given.items() if "postgres_password" in secrets} == {"postgres"}
@@ -150,6 +157,14 @@ def test_commands_exist_in_our_image(name: str) -> None:
         if words[0] not in COMMANDS:
             pytest.skip(f"goku {words[0]} is not part of this version")
         get_command(cli).get_command(None, words[0]).make_context(words[0], [str(word) for word in words[1:]])  # type: ignore[arg-type]
+
+
+def test_an_upload_that_the_proxy_lets_through_has_a_place_on_the_disk() -> None:
+    """MLflow keeps a whole file in its temporary folder before it sends it on; /tmp is memory, and small."""
+    mlflow = SERVICES["mlflow"]
+    volume, place = mlflow["volumes"][0].split(":")
+    assert volume in FILE["volumes"] and mlflow["environment"]["TMPDIR"] == place
+    assert f"mkdir --mode=1777 {place}" in (ROOT / "Dockerfile").read_text(), "whoever it runs as may write there"
 
 
 def test_settings_are_those_of_goku_up() -> None:
