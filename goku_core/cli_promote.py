@@ -55,14 +55,16 @@ def promote(
     from goku_core import tracking
     from goku_core.pipeline import line
     from goku_core.pipeline.executor import execute
+    from goku_core.pipeline.versions.turns import shared, waits_for
     from goku_core.promote import promotion
 
     params = load_params(workspace / "params.yaml")
     (cell,) = line.select(line.cells(params), ["promote"])
-    outcome = execute(cell, workspace, open_tracker=tracking.opener(params.tracking))
-    facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
-    if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
-        typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
+    with shared(workspace, waits_for("goku promote")):
+        outcome = execute(cell, workspace, open_tracker=tracking.opener(params.tracking))
+        facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
+        if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
+            typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
     facts |= _answered(workspace, facts)
     if as_json:
         typer.echo(json.dumps(facts | {"status": outcome.status}))
