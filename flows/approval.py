@@ -70,6 +70,6 @@ def decide(workspace: Path) -> None:
 def announce(workspace: Path) -> None:
     """Tell the server that the ledger has a new challenger, for whoever waits for one (`flows.automations`)."""
     report = json.loads((workspace / REPORT).read_text(encoding="utf-8"))
-    if ledger.roles(ledger.read(workspace), report["alias"])["challenger"] == report["digest"]:
+    if ledger.roles(ledger.read(workspace))["challenger"] == report["digest"]:
         facts = {"goku.version": str(report["version"]), "goku.decision": report["decision"]}
         emit_event(CHALLENGER, resource={"prefect.resource.id": f"goku.model.{report['digest'][:12]}", **facts})

@@ -108,7 +108,7 @@ def ls(as_json: Json = False) -> None:
     workspace = Path.cwd()
     entries = ledger.read(workspace)
     parts: dict[str, list[str]] = {}
-    for part, digest in ledger.roles(entries, _alias(workspace)).items():
+    for part, digest in ledger.roles(entries).items():
         if digest:
             parts.setdefault(digest, []).append(part)
     newest = {entry.version: entry for entry in entries}

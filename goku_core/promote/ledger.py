@@ -168,9 +168,9 @@ def awaiting(entries: list[Entry]) -> list[Entry]:
     return [entry for entry in newest.values() if entry.decision == "awaiting"]
 
 
-def roles(entries: list[Entry], alias: str) -> dict[str, str | None]:
-    """Which bundle has which part: the champion (`alias`), `previous`, and `challenger`: of the candidates since the last
-    change of champion the newest that waits for approval, else the newest refused."""
+def roles(entries: list[Entry]) -> dict[str, str | None]:
+    """Which bundle has which part: `champion`, `previous`, and `challenger`: of the candidates since the last change of
+    champion the newest that waits for approval, else the newest refused. What MLflow calls the champion is not asked here."""
     line = champions(entries)
     standing = line[-1].bundle if line else None
     previous = line[-2].bundle if len(line) > 1 else None
@@ -178,7 +178,7 @@ def roles(entries: list[Entry], alias: str) -> dict[str, str | None]:
     later = [e for e in entries if e.number > changed and e.bundle != standing]
     waiting = [e.bundle for e in awaiting(later)]
     refused = [e.bundle for e in later if e.decision == "refused"]
-    return {alias: standing, "previous": previous, "challenger": ([None, *refused, *waiting])[-1]}
+    return {"champion": standing, "previous": previous, "challenger": ([None, *refused, *waiting])[-1]}
 
 
 def gate_digest(rules: Mapping[str, Any]) -> str:

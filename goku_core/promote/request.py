@@ -92,7 +92,9 @@ class Request(BaseModel):
         default="goku", pattern=r"^[A-Za-z0-9_-]+$", description="name of the registered model in MLflow"
     )
     alias: str = Field(
-        default="champion", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="registry alias of the champion"
+        default="champion",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="MLflow's alias for the champion; goku calls it champion whatever this is",
     )
 
     def phases(self) -> dict[str, str]:

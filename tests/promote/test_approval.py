@@ -33,7 +33,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def parts(workspace: Path) -> dict[str, int | None]:
     entries = ledger.read(workspace)
     version = {entry.bundle: entry.version for entry in entries}
-    return {part: version.get(digest) for part, digest in ledger.roles(entries, "champion").items()}
+    return {part: version.get(digest) for part, digest in ledger.roles(entries).items()}
 
 
 def test_waits_as_challenger_and_asking_again_writes_nothing(workspace: Path) -> None:
