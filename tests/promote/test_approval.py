@@ -46,6 +46,17 @@ def test_waits_as_challenger_and_asking_again_writes_nothing(workspace: Path) ->
     assert promotion.resolve(workspace, "challenger")[1] == report.digest, "it can be looked at before it is approved"
 
 
+def test_what_was_not_kept_has_no_part(workspace: Path) -> None:
+    write_models(workspace, 3.0)  # trained again, not evaluated again
+    report = promoted(workspace)
+    assert (report.decision, report.kept) == ("refused", False)
+    assert parts(workspace) == {"champion": 1, "previous": None, "challenger": 2}
+    promotion.decline(workspace, REQUEST, 2, "Ada", "faces melt")
+    write_models(workspace, 4.0)
+    promoted(workspace)
+    assert parts(workspace)["challenger"] == 2, "declined, and kept"
+
+
 def test_approved(workspace: Path) -> None:
     entry = promotion.approve(workspace, REQUEST, 2, "Grace", "clips look right")
     assert (entry.decision, entry.by, entry.answers) == ("promoted", "Grace", 2)
