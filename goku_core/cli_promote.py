@@ -65,7 +65,6 @@ def promote(
         facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
         if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
             typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
-    facts |= _answered(workspace, facts)
     if as_json:
         typer.echo(json.dumps(facts | {"status": outcome.status}))
     else:
@@ -312,18 +311,6 @@ def _decide(workspace: Path, option: str, version: int, by: str | None, because:
         decided = promotion.approve if option == "--approve" else promotion.decline
         entry = decided(workspace, request, version, by, because)
     _tell(entry, as_json)
-
-
-def _answered(workspace: Path, facts: dict[str, object]) -> dict[str, object]:
-    """The stage's answer is kept; what a person has decided about an awaiting candidate since comes from the ledger."""
-    from goku_core.promote import ledger
-
-    if facts["decision"] != "awaiting":
-        return {}
-    about = [entry for entry in ledger.read(workspace) if entry.bundle == facts["digest"] and entry.answers is not None]
-    if not about:
-        return {}
-    return {"decision": about[-1].decision, "reason": about[-1].reason, "champion": about[-1].champion}
 
 
 def _note_another_champion(workspace: Path, facts: dict[str, object]) -> None:
