@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +17,12 @@ from prefect.events import emit_event
 from prefect.input import RunInput
 from pydantic import Field, create_model
 
+from flows.answers import KEY
 from flows.automations import CHALLENGER, SET_ASIDE
-from goku_core.pipeline.errors import GokuError
 from goku_core.promote import ledger
 
 REPORT = "reports/promotion.json"
 WAIT_SECONDS = 7 * 24 * 3600  # GOKU_APPROVAL_SECONDS overrules it
-COMMAND = [sys.executable, "-m", "goku_core.cli", "promote"]
 
 
 def form(report: dict[str, Any]) -> type[RunInput]:
@@ -43,10 +40,7 @@ def form(report: dict[str, Any]) -> type[RunInput]:
 
 
 def decide(workspace: Path) -> None:
-    """After `promote`: ask and wait where its candidate needs a person's word. For use in a flow.
-
-    Raises `GokuError` where the ledger refuses the answer: the evidence or the champion has changed since.
-    """
+    """After `promote`: ask and wait where its candidate needs a person's word. For use in a flow, after `answered`."""
     report = json.loads((workspace / REPORT).read_text(encoding="utf-8"))
     waiting = [entry for entry in ledger.awaiting(ledger.read(workspace)) if entry.bundle == report["digest"]]
     if not waiting:
@@ -60,16 +54,12 @@ def decide(workspace: Path) -> None:
     here = {"prefect.resource.id": f"prefect.flow-run.{context.flow_run.id}"}
     flow = {"prefect.resource.id": f"prefect.flow.{context.flow_run.flow_id}", "prefect.resource.role": "flow"}
     emit_event(SET_ASIDE, resource=here, related=[flow | {"prefect.resource.name": context.flow.name}])
-    answer = suspend_flow_run(form(report), timeout=seconds, key=f"entry-{waiting[-1].number}")
-    word = "--approve" if answer.approve else "--decline"
-    command = [*COMMAND, word, version, "--by", answer.by, "--because", answer.because]
-    if subprocess.run(command, cwd=workspace, check=False).returncode:
-        raise GokuError(f"version {version}: the ledger did not take the answer, see the message above.")
+    suspend_flow_run(form(report), timeout=seconds, key=f"{KEY}{waiting[-1].number}")  # from there it begins anew
 
 
 def announce(workspace: Path) -> None:
     """Tell the server that the ledger has a new challenger, for whoever waits for one (`flows.automations`)."""
     report = json.loads((workspace / REPORT).read_text(encoding="utf-8"))
-    if ledger.roles(ledger.read(workspace), report["alias"])["challenger"] == report["digest"]:
+    if ledger.roles(ledger.read(workspace))["challenger"] == report["digest"]:
         facts = {"goku.version": str(report["version"]), "goku.decision": report["decision"]}
         emit_event(CHALLENGER, resource={"prefect.resource.id": f"goku.model.{report['digest'][:12]}", **facts})

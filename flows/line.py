@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.answers import answered
 from flows.approval import decide
 from flows.cells import run_cells
 from flows.forms import Changes, inside
@@ -29,6 +30,8 @@ def line(
         workspace: folder that holds params.yaml.
         changes: other values than params.yaml has, for this run alone.
     """
+    if answered(inside(workspace)):
+        return []
     outcomes = run_cells(cells or [], workspace, strict, changes)
     if outcomes[-1]["cell"] == "promote":
         decide(inside(workspace))

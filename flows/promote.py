@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.answers import answered
 from flows.approval import decide
 from flows.cells import run_cells
 from flows.forms import inside
@@ -19,6 +20,8 @@ def promote(strict: bool = False, workspace: str = ".") -> list[dict[str, Any]]:
         strict: work done by other code does not count as done.
         workspace: folder that holds params.yaml.
     """
+    if answered(inside(workspace)):
+        return []
     outcomes = run_cells(["promote"], workspace, strict)
     decide(inside(workspace))
     return outcomes

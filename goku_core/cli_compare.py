@@ -165,7 +165,7 @@ def _evidence(workspace: Path, entries: list[Entry], name: str) -> str | None:
         from goku_core.config import load_params
 
         alias = load_params(workspace / "params.yaml").promote.alias
-    bundle = ledger.roles(entries, alias).get(name)
+    bundle = ledger.roles(entries).get("champion" if name == alias else name)
     known = [
         entry
         for entry in entries

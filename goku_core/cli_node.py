@@ -54,15 +54,17 @@ def lead(cells: list[Cell], workspace: Path) -> int:
     """Runs the cells one after another; the exit code that tells Kubernetes what to do next."""
     from goku_core import config, tracking
     from goku_core.pipeline.executor import execute
+    from goku_core.pipeline.versions.turns import shared, waits_for
 
     signal.signal(signal.SIGTERM, _leave)
     opener = tracking.opener(config.load_params(workspace / "params.yaml").tracking)
-    for cell in cells:
-        try:
-            execute(cell, workspace, "direct", driver_run=os.environ.get("GOKU_JOB"), open_tracker=opener)
-        except StageFailed as error:
-            print(error, file=sys.stderr, flush=True)
-            return code_of(error)
+    with shared(workspace, waits_for("goku node")):  # `dvc repro` removes what it is about to run
+        for cell in cells:
+            try:
+                execute(cell, workspace, "direct", driver_run=os.environ.get("GOKU_JOB"), open_tracker=opener)
+            except StageFailed as error:
+                print(error, file=sys.stderr, flush=True)
+                return code_of(error)
     return 0
 
 

@@ -55,15 +55,16 @@ def promote(
     from goku_core import tracking
     from goku_core.pipeline import line
     from goku_core.pipeline.executor import execute
+    from goku_core.pipeline.versions.turns import shared, waits_for
     from goku_core.promote import promotion
 
     params = load_params(workspace / "params.yaml")
     (cell,) = line.select(line.cells(params), ["promote"])
-    outcome = execute(cell, workspace, open_tracker=tracking.opener(params.tracking))
-    facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
-    if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
-        typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
-    facts |= _answered(workspace, facts)
+    with shared(workspace, waits_for("goku promote")):
+        outcome = execute(cell, workspace, open_tracker=tracking.opener(params.tracking))
+        facts = json.loads((workspace / cell.outputs[0]).read_text(encoding="utf-8"))
+        if facts["kept"] and promotion.repair(params.promote, workspace, facts["digest"]):
+            typer.echo(f"bundle {facts['digest'][:12]} was damaged or gone: made again", err=True)
     if as_json:
         typer.echo(json.dumps(facts | {"status": outcome.status}))
     else:
@@ -106,7 +107,7 @@ def ls(as_json: Json = False) -> None:
     workspace = Path.cwd()
     entries = ledger.read(workspace)
     parts: dict[str, list[str]] = {}
-    for part, digest in ledger.roles(entries, _alias(workspace)).items():
+    for part, digest in ledger.roles(entries).items():
         if digest:
             parts.setdefault(digest, []).append(part)
     newest = {entry.version: entry for entry in entries}
@@ -310,18 +311,6 @@ def _decide(workspace: Path, option: str, version: int, by: str | None, because:
         decided = promotion.approve if option == "--approve" else promotion.decline
         entry = decided(workspace, request, version, by, because)
     _tell(entry, as_json)
-
-
-def _answered(workspace: Path, facts: dict[str, object]) -> dict[str, object]:
-    """The stage's answer is kept; what a person has decided about an awaiting candidate since comes from the ledger."""
-    from goku_core.promote import ledger
-
-    if facts["decision"] != "awaiting":
-        return {}
-    about = [entry for entry in ledger.read(workspace) if entry.bundle == facts["digest"] and entry.answers is not None]
-    if not about:
-        return {}
-    return {"decision": about[-1].decision, "reason": about[-1].reason, "champion": about[-1].champion}
 
 
 def _note_another_champion(workspace: Path, facts: dict[str, object]) -> None:

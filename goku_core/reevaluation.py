@@ -60,7 +60,7 @@ def reevaluate(workspace: Path, name: str, fresh: bool, today: date | None = Non
         "model": name,
         "version": entry.version,
         "bundle": digest,
-        "is": [part for part, held in ledger.roles(entries, params.promote.alias).items() if held == digest],
+        "is": [part for part, held in ledger.roles(entries).items() if held == digest],
         "seed": seed,
         "score": found.score,
         "interval": list(found.interval),

@@ -78,7 +78,7 @@ def known_as(workspace: Path, digest: str) -> str | None:
     entries = ledger.read(workspace)
     versions = [entry.version for entry in entries if entry.bundle == digest]
     if versions:
-        parts = [part for part, bundle in ledger.roles(entries, "champion").items() if bundle == digest]
+        parts = [part for part, bundle in ledger.roles(entries).items() if bundle == digest]
         return ", ".join([f"version {versions[-1]}", *parts])
     if not _has_trainings(workspace):
         return None

@@ -134,7 +134,7 @@ def _promoted(entries: list[Entry], name: str) -> str | None:
     """The bundle of a part or a version: champion, goku@champion, 2, version 2."""
     wanted = name.lower().rpartition("@")[2].removeprefix("version").strip()
     if wanted in ROLES:
-        return ledger.roles(entries, ROLES[0])[wanted]
+        return ledger.roles(entries)[wanted]
     if wanted.isdigit() and len(wanted) < LEAST:
         return next((entry.bundle for entry in entries if entry.version == int(wanted)), None)
     return None

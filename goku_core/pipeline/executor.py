@@ -3,6 +3,8 @@
 fingerprint -> lock -> record there and outputs right?  already-done
                     -> record there, objects in store?  restored
                     -> body -> store -> record -> check-out   ran
+
+A record does not count where its cell says that it was overtaken (`Cell.overtaken`).
 """
 
 from __future__ import annotations
@@ -151,6 +153,9 @@ def _find(cell: Cell, place: Workspace, name: str, strict: bool) -> Outcome | No
         return None
     if strict and code.changed(record.value["code"], code.modules(cell.module)):
         _say(cell, "is done, but its code has changed since and --strict was given")
+        return None
+    if why := cell.overtaken(record.report, place.root):
+        _say(cell, f"was done, and is asked again: {why}")
         return None
     if place.holds_outputs(record):
         status, told = "already-done", "already done"

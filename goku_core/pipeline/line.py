@@ -6,8 +6,9 @@ the line from here. A stage is one cell, except `train`, which is one cell per p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -81,6 +82,15 @@ class Cell:
         """
         ask = getattr(self.request, "input_tree", None)
         return ask(path, place.root, place.digests) if ask else place.digests.tree(place.root / path)
+
+    def overtaken(self, report: Mapping[str, Any], root: Path) -> str:
+        """Why finished work with that report no longer stands although its inputs are the same; empty: it stands.
+
+        A request whose answer also rests on what is no input, as a decision does on the decisions before it, says so itself
+        (`overtaken`). Of every other cell the inputs say all.
+        """
+        ask = getattr(self.request, "overtaken", None)
+        return ask(report, root) if ask else ""
 
 
 def _weights(request: BaseModel) -> Iterator[str]:

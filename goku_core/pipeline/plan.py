@@ -98,6 +98,8 @@ def _entry(
     notes = (f"code changed since: {_list(files)}",) if files else ()
     if strict and files:
         return Entry(cell.name, "run", notes, (), name, record.seconds), None
+    if overtaken := cell.overtaken(record.report, place.root):
+        return Entry(cell.name, "run", (overtaken,), notes, name, record.seconds), None
     if place.holds_outputs(record):
         return Entry(cell.name, "done", (), notes, name, record.seconds), record.output_digests()
     if place.can_restore(record):

@@ -168,6 +168,7 @@ def decide(
         evidence=evidence.digest,
         reason=reason,
         gate=rules,
+        kept=not faults,
     )
 
 

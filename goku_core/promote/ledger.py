@@ -52,6 +52,7 @@ class Entry(BaseModel):
     by: str
     gate: str | None = None  # SHA-256 of the rules in ledger/gates; null: by hand, or before rules were kept
     answers: int | None = None  # number of the awaiting entry that this one approves or declines
+    kept: bool = True  # false: the evidence is about other bytes, so there is no bundle of that digest
 
 
 class Draft(BaseModel):
@@ -69,6 +70,7 @@ class Draft(BaseModel):
     by: str | None = None  # who decided; null: git's user
     gate: str | None = None
     answers: int | None = None
+    kept: bool = True
 
 
 def read(workspace: Path, verify: bool = True) -> list[Entry]:
@@ -168,17 +170,17 @@ def awaiting(entries: list[Entry]) -> list[Entry]:
     return [entry for entry in newest.values() if entry.decision == "awaiting"]
 
 
-def roles(entries: list[Entry], alias: str) -> dict[str, str | None]:
-    """Which bundle has which part: the champion (`alias`), `previous`, and `challenger`: of the candidates since the last
-    change of champion the newest that waits for approval, else the newest refused."""
+def roles(entries: list[Entry]) -> dict[str, str | None]:
+    """Which bundle has which part: `champion`, `previous`, and `challenger`: of the candidates since the last change of
+    champion the newest that waits for approval, else the newest refused whose bundle was kept."""
     line = champions(entries)
     standing = line[-1].bundle if line else None
     previous = line[-2].bundle if len(line) > 1 else None
     changed = max((e.number for e in entries if e.decision in ("promoted", "rolled-back")), default=0)
     later = [e for e in entries if e.number > changed and e.bundle != standing]
     waiting = [e.bundle for e in awaiting(later)]
-    refused = [e.bundle for e in later if e.decision == "refused"]
-    return {alias: standing, "previous": previous, "challenger": ([None, *refused, *waiting])[-1]}
+    refused = [e.bundle for e in later if e.decision == "refused" and e.kept]
+    return {"champion": standing, "previous": previous, "challenger": ([None, *refused, *waiting])[-1]}
 
 
 def gate_digest(rules: Mapping[str, Any]) -> str:

@@ -226,7 +226,8 @@ def decline(workspace: Path, request: Request, version: int, by: str, because: s
 
 
 def resolve(workspace: Path, name: str, alias: str = "champion", signed: bool = True) -> tuple[Path, str]:
-    """Bundle folder and digest for a name: alias, `previous`, `challenger`, version number, 12+ digits of a digest.
+    """Bundle folder and digest for a name: `champion` (or its `alias` in MLflow), `previous`, `challenger`, version number,
+    12+ digits of a digest.
 
     Reads the ledger only, never MLflow. Raises GokuError where there is no such bundle, where its files were changed, and
     where its signature is wrong, or missing although promote.trusted_keys demands one (signed=False: who is about to
@@ -253,7 +254,7 @@ def resolve(workspace: Path, name: str, alias: str = "champion", signed: bool = 
 
 def named(entries: list[Entry], name: str, alias: str = "champion") -> str:
     """The digest that a name stands for in a ledger; names as for `resolve`. Raises GokuError where there is no such bundle."""
-    digest = ledger.roles(entries, alias).get(name)
+    digest = ledger.roles(entries).get("champion" if name == alias else name)
     if digest is None and name.isdigit() and len(name) < 12:
         digest = _known(entries, int(name)).bundle
     if digest is None and len(name) >= 12:
@@ -261,7 +262,7 @@ def named(entries: list[Entry], name: str, alias: str = "champion") -> str:
     if digest is None:
         known = ", ".join(str(v) for v in sorted({e.version for e in entries}))
         raise GokuError(
-            f"No model {name!r}. Known: {alias}, previous, challenger (where there is one), versions {known}, or a "
+            f"No model {name!r}. Known: champion, previous, challenger (where there is one), versions {known}, or a "
             "bundle's folder."
         )
     return digest

@@ -82,7 +82,7 @@ def _mirror(workspace: Path, name: str, alias: str) -> str | None:
         if digest not in versions:
             versions[digest] = _register(client, workspace, name, judged[0], place)
         _tell(client, workspace, name, versions[digest], judged[-1], place)
-    wanted = {role: versions.get(digest) for role, digest in ledger.roles(entries, alias).items() if digest}
+    wanted = {role: versions.get(digest) for role, digest in _aliases(entries, alias).items() if digest}
     standing = client.get_registered_model(name).aliases
     for role in (alias, "previous", "challenger"):
         version = wanted.get(role)
@@ -130,13 +130,18 @@ def disagreements(workspace: Path, name: str, alias: str) -> list[str]:
     model = client.get_registered_model(name)
     by_version = {str(v.version): digest for digest, v in _versions(client, name).items()}
     faults = []
-    for role, digest in ledger.roles(entries, alias).items():
+    for role, digest in _aliases(entries, alias).items():
         shown = by_version.get(str(model.aliases.get(role)))
         if shown != digest:
             faults.append(f"alias {role}: ledger {(digest or 'none')[:12]}, registry {(shown or 'none')[:12]}")
     if model.tags.get(HEAD_TAG) != (ledger.head(workspace) or ""):
         faults.append("the newest ledger entry is not the one the registry saw last")
     return faults
+
+
+def _aliases(entries: list[Entry], alias: str) -> dict[str, str | None]:
+    """MLflow's alias -> bundle. The champion has the name that `promote.alias` gives it; here alone, not in the ledger."""
+    return {alias if role == "champion" else role: digest for role, digest in ledger.roles(entries).items()}
 
 
 def _client(workspace: Path) -> MlflowClient:

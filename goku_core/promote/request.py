@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -92,10 +94,32 @@ class Request(BaseModel):
         default="goku", pattern=r"^[A-Za-z0-9_-]+$", description="name of the registered model in MLflow"
     )
     alias: str = Field(
-        default="champion", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="registry alias of the champion"
+        default="champion",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="MLflow's alias for the champion; goku calls it champion whatever this is",
     )
 
     def phases(self) -> dict[str, str]:
         """Task (``t2i``, ``t2v``, ``i2v``) -> training phase that serves it; tasks without a model are left out."""
         wanted = {"t2i": self.image_model, "t2v": self.video_model, "i2v": self.image_to_video_model}
         return {task: phase for task, phase in wanted.items() if phase is not None}
+
+    def overtaken(self, report: Mapping[str, Any], workspace: Path) -> str:
+        """Why the ledger no longer says what a report of this stage does; empty: it does. For `Cell.overtaken`.
+
+        A promotion stands, whoever is champion since: to go back to that model is a person's decision. A refusal, or the
+        wait for approval, stands as long as the ledger gives the same answer to the same question.
+        """
+        from goku_core.promote import gate, ledger  # here, because the gate knows this very request
+
+        entries = ledger.read(workspace)
+        about = [entry for entry in entries if entry.bundle == report["digest"]]
+        if not about or report["decision"] == "promoted":  # a clone without the ledger takes over what it is told
+            return ""
+        rules = ledger.gate_digest(self.gate.model_dump(mode="json"))
+        answer = gate.settled(entries, report["digest"], about[-1].evidence, rules)
+        if answer is None:
+            return f"the ledger has moved since, entry {entries[-1].number} is its last"
+        if (answer.decision, answer.reason) != (report["decision"], report["reason"]):
+            return f"version {answer.version} is {answer.decision} since, by entry {answer.number} of the ledger"
+        return ""

@@ -25,7 +25,6 @@ from goku_core.promote.ledger import Entry
 from goku_core.serve.limits import Limits
 from goku_core.serve.orders import SIDE, ModelCard, Order, Refused, Size, Task, TaskCard
 
-ALIAS = "champion"
 log = logging.getLogger("goku.serve")
 
 
@@ -82,7 +81,7 @@ class Shelf:
                 f"No model has been promoted in {self.workspace.name} yet. `make demo` or `goku run` trains, evaluates and "
                 "promotes one."
             )
-        return promotion.named(entries, name, ALIAS)
+        return promotion.named(entries, name)
 
     def bundle(self, digest: str) -> Bundle:
         """Raises GokuError where it is not here, or its settings are not those it was made with."""
@@ -127,7 +126,7 @@ class Shelf:
     def cards(self, loaded: Collection[str]) -> list[ModelCard]:
         """Every model whose bundle is here and whole in its settings, newest version first."""
         entries = self.entries()
-        roles = ledger.roles(entries, ALIAS)
+        roles = ledger.roles(entries)
         cards = []
         for digest in dict.fromkeys(entry.bundle for entry in reversed(entries)):
             try:

@@ -33,7 +33,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def parts(workspace: Path) -> dict[str, int | None]:
     entries = ledger.read(workspace)
     version = {entry.bundle: entry.version for entry in entries}
-    return {part: version.get(digest) for part, digest in ledger.roles(entries, "champion").items()}
+    return {part: version.get(digest) for part, digest in ledger.roles(entries).items()}
 
 
 def test_waits_as_challenger_and_asking_again_writes_nothing(workspace: Path) -> None:
@@ -44,6 +44,17 @@ def test_waits_as_challenger_and_asking_again_writes_nothing(workspace: Path) ->
     assert ledger.head(workspace) == before
     assert parts(workspace) == {"champion": 1, "previous": None, "challenger": 2}
     assert promotion.resolve(workspace, "challenger")[1] == report.digest, "it can be looked at before it is approved"
+
+
+def test_what_was_not_kept_has_no_part(workspace: Path) -> None:
+    write_models(workspace, 3.0)  # trained again, not evaluated again
+    report = promoted(workspace)
+    assert (report.decision, report.kept) == ("refused", False)
+    assert parts(workspace) == {"champion": 1, "previous": None, "challenger": 2}
+    promotion.decline(workspace, REQUEST, 2, "Ada", "faces melt")
+    write_models(workspace, 4.0)
+    promoted(workspace)
+    assert parts(workspace)["challenger"] == 2, "declined, and kept"
 
 
 def test_approved(workspace: Path) -> None:

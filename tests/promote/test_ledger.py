@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goku_core.pipeline.errors import GokuError
-from goku_core.promote import ledger
+from goku_core.promote import ledger, promotion, registry
 from goku_core.promote.ledger import Draft, Entry
 
 
@@ -95,7 +95,7 @@ def test_line_of_champions_follows_rollbacks(tmp_path: Path) -> None:
     assert names() == ["a"]
     write(tmp_path, draft("c", "rolled-back", "a"))
     assert names() == ["a", "c"], "a rollback may also bring back what an earlier one had cut off"
-    assert ledger.roles(ledger.read(tmp_path), "champion") == {"champion": "c", "previous": "a", "challenger": None}
+    assert ledger.roles(ledger.read(tmp_path)) == {"champion": "c", "previous": "a", "challenger": None}
 
 
 def test_entry_file_is_plain_json(tmp_path: Path) -> None:
@@ -104,3 +104,13 @@ def test_entry_file_is_plain_json(tmp_path: Path) -> None:
     assert {"number", "previous", "decision", "bundle", "score", "interval", "evidence", "time", "by", "reason"} <= set(
         entry
     )
+
+
+def test_the_champion_is_called_so_whatever_its_alias_in_mlflow_is(tmp_path: Path) -> None:
+    write(tmp_path, draft("a"), draft("b"), draft("c", "refused"))
+    entries = ledger.read(tmp_path)
+    assert promotion.named(entries, "champion", "production") == "b"
+    assert promotion.named(entries, "production", "production") == "b", "what MLflow calls it is understood as well"
+    with pytest.raises(GokuError, match="Known: champion, previous"):
+        promotion.named(entries, "staging", "production")
+    assert registry._aliases(entries, "production") == {"production": "b", "previous": "a", "challenger": "c"}
