@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.logging import disable_run_logger
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import limits
 from flows.limits import limit_name
 from goku_core.services.registration import lineage_name
 
 ROOT = Path(__file__).resolve().parents[2]
+HOLDER = """
+import time
+from pathlib import Path
+from prefect.logging import disable_run_logger
+from flows.limits import place_to_train
+
+with disable_run_logger(), place_to_train("train", Path()):
+    print("holds", flush=True)
+    time.sleep(600)
+"""
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -86,3 +100,33 @@ def test_the_same_lineage_waits_and_another_does_not(prefect_server: None, tmp_p
     with get_client(sync_client=True) as client:
         for place in (here, there):
             assert client.read_global_concurrency_limit_by_name(limit_name(place)).active_slots == 0
+
+
+def test_a_killed_run_without_a_server_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What such a run counts in a database nobody would ever take back: its server ends with it."""
+    monkeypatch.setattr(limits, "get_client", lambda **_: pytest.fail("asks a server that is not there"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = [sys.executable, "-c", HOLDER]
+    holder = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    obtained = threading.Event()
+
+    def wait_for_it() -> None:
+        with (
+            temporary_settings(restore_defaults={PREFECT_API_URL}),
+            disable_run_logger(),
+            limits.place_to_train("vae", tmp_path),
+        ):
+            obtained.set()
+
+    waiting = threading.Thread(target=wait_for_it, daemon=True)
+    try:
+        assert holder.stdout and holder.stdout.readline() == "holds\n"
+        waiting.start()
+        assert not obtained.wait(1), "two trainings of one lineage at once"
+        holder.send_signal(signal.SIGKILL)
+        assert obtained.wait(10), "the place of the killed run is never free again"
+    finally:
+        holder.kill()
+        holder.communicate()
+        waiting.join(5)
