@@ -45,7 +45,8 @@ RUN python3 -m venv .venv \
 COPY infra/with-secrets /usr/local/bin/with-secrets
 
 # Anybody may run it (docker run --user); a user without a name has no home, so caches go to /tmp.
-RUN useradd --create-home --uid 1000 goku && mkdir /work && chown goku:goku /work
+# A volume at /var/lib/prefect takes over this folder's mode: whoever the container runs as may write there.
+RUN useradd --create-home --uid 1000 goku && mkdir /work && chown goku:goku /work && install -d -m 1777 /var/lib/prefect
 USER goku
 WORKDIR /work
 # Of a container that works: its command answers. Servers of compose.yaml and of a cluster have their own.

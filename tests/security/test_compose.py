@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from goku_core.cli import COMMANDS
 from goku_core.cli import app as cli
-from goku_core.services import accounts
+from goku_core.services import accounts, servers
 
 ROOT = INFRA.parent
 FILE = compose()
@@ -154,16 +154,32 @@ def test_commands_exist_in_our_image(name: str) -> None:
 
 def test_settings_are_those_of_goku_up() -> None:
     """What `goku up` sets for safety, a team's servers have as well: by the file, or by the image."""
-    from goku_core.services.servers import QUIET
-
     image = (ROOT / "Dockerfile").read_text()
     for server, prefix in {"prefect": "PREFECT_", "mlflow": "MLFLOW_"}.items():
         given = SERVICES[server]["environment"]
-        for name, value in QUIET.items():
+        for name, value in servers.QUIET.items():
             if name.startswith((prefix, "DO_NOT")):
                 assert given.get(name) == value or f"{name}={value}" in image
     assert SERVICES["prefect"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
     assert SERVICES["worker"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
+
+
+def test_places_of_killed_trainings_are_free_again_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    """Their leases are files, and the files are not the container's own."""
+    lease, home = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", SERVICES["prefect"]["environment"]["PREFECT_HOME"]
+    assert SERVICES["prefect"]["environment"][lease] == servers.environment(tmp_path, "")[lease]
+    (volume,) = (one.split(":")[0] for one in SERVICES["prefect"]["volumes"] if one.split(":")[1] == home)
+    assert volume in FILE["volumes"]
+    made = (ROOT / "Dockerfile").read_text()
+    assert f"install -d -m 1777 {home}" in made, "a new volume has owner and mode of the image's folder"
+
+
+def test_every_pool_of_a_deployment_has_a_worker() -> None:
+    program, *words = SERVICES["worker"]["command"][1:]
+    assert (program, words[0]) == ("-m", "flows.worker")
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    wanted = {one["work_pool"]["name"] for one in declared}
+    assert set(words[1 : words.index("--name")]) == wanted == set(servers.POOLS)
 
 
 def test_secrets_reach_a_program_and_nothing_else(tmp_path: Path) -> None:
