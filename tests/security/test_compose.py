@@ -152,7 +152,7 @@ def test_commands_exist_in_our_image(name: str) -> None:
         get_command(cli).get_command(None, words[0]).make_context(words[0], [str(word) for word in words[1:]])  # type: ignore[arg-type]
 
 
-def test_settings_are_those_of_goku_up() -> None:
+def test_settings_are_those_of_goku_up(tmp_path: Path) -> None:
     """What `goku up` sets for safety, a team's servers have as well: by the file, or by the image."""
     image = (ROOT / "Dockerfile").read_text()
     for server, prefix in {"prefect": "PREFECT_", "mlflow": "MLFLOW_"}.items():
@@ -160,6 +160,9 @@ def test_settings_are_those_of_goku_up() -> None:
         for name, value in servers.QUIET.items():
             if name.startswith((prefix, "DO_NOT")):
                 assert given.get(name) == value or f"{name}={value}" in image
+    pages = "PREFECT_UI_API_URL"
+    assert servers.environment(tmp_path, "http://127.0.0.1:4200/api")[pages] == "/api", "as seen from elsewhere too"
+    assert SERVICES["prefect"]["environment"][pages] == "/api"
     assert SERVICES["prefect"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
     assert SERVICES["worker"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
 
