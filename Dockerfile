@@ -45,8 +45,9 @@ RUN python3 -m venv .venv \
 COPY infra/with-secrets /usr/local/bin/with-secrets
 
 # Anybody may run it (docker run --user); a user without a name has no home, so caches go to /tmp.
-# /spool: what a server receives; a volume that is mounted there takes over whom it belongs to.
-RUN useradd --create-home --uid 1000 goku && mkdir /work && chown goku:goku /work && mkdir --mode=1777 /spool
+# /spool (what a server receives) and /var/lib/prefect: a volume that is mounted there takes over the folder's mode, so that
+# whoever the container runs as may write there.
+RUN useradd --create-home --uid 1000 goku && mkdir /work && chown goku:goku /work && install -d -m 1777 /spool /var/lib/prefect
 USER goku
 WORKDIR /work
 # Of a container that works: its command answers. Servers of compose.yaml and of a cluster have their own.

@@ -105,7 +105,7 @@ def environment(workspace: Path, api: str) -> dict[str, str]:
         MARK: str(workspace),
         "PREFECT_HOME": str(workspace / ".goku" / "prefect"),
         "PREFECT_API_URL": api,
-        "PREFECT_UI_API_URL": api,  # its pages ask port 4200 otherwise
+        "PREFECT_UI_API_URL": "/api",  # its pages ask where they came from: another machine, a tunnel on another port
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # never pickle
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         # Who holds a place of a concurrency limit is kept over a restart of the server; kept in memory, the place of a run

@@ -14,6 +14,8 @@ import yaml
 from cluster_schemas import inner, pod_templates, problems
 from reachable import Pod, allowed
 
+from goku_core.services import servers
+
 KUBERNETES = Path(__file__).resolve().parents[2] / "infra/kubernetes"
 OVERLAYS = ("team", "try")
 COMPONENT = "app.kubernetes.io/component"
@@ -171,6 +173,31 @@ def test_the_worker_alone_may_ask_something_of_kubernetes() -> None:
     accounts = [one for one in found if one["kind"] == "ServiceAccount"]
     given = {one["metadata"]["name"] for one in accounts if one["automountServiceAccountToken"]}
     assert bound == given == {"goku-worker"}
+
+
+def test_every_pool_of_a_deployment_has_a_worker() -> None:
+    (worker,) = (one for one in written() if one["metadata"]["name"] == "prefect-worker")
+    commands = [container["command"] for container in worker["spec"]["template"]["spec"]["containers"]]
+    served = {command[command.index("--pool") + 1] for command in commands}
+    declared = yaml.safe_load((KUBERNETES.parents[1] / "prefect.yaml").read_text())["deployments"]
+    assert served == {one["work_pool"]["name"] for one in declared}
+
+
+def test_places_of_killed_trainings_are_free_again_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    """Their leases are files, and the files are not the pod's own."""
+    lease = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
+    (server,) = (one for one in written() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "prefect-server"))
+    spec = server["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment[lease] == servers.environment(tmp_path, "")[lease]
+    (mount,) = (one for one in container["volumeMounts"] if one["mountPath"] == environment["PREFECT_HOME"])
+    (claim,) = (one for one in spec["volumes"] if one["name"] == mount["name"])
+    names = {one["metadata"]["name"] for one in written() if one["kind"] == "PersistentVolumeClaim"}
+    assert claim["persistentVolumeClaim"]["claimName"] in names
+    (maker,) = spec["initContainers"]
+    assert maker["command"] == ["mkdir", "-p", f"{maker['volumeMounts'][0]['mountPath']}/{mount['subPath']}"]
+    assert server["spec"]["strategy"]["type"] == "Recreate", "two servers at once would both take leases back"
 
 
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}

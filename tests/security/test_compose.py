@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from goku_core.cli import COMMANDS
 from goku_core.cli import app as cli
-from goku_core.services import accounts
+from goku_core.services import accounts, servers
 
 ROOT = INFRA.parent
 FILE = compose()
@@ -164,21 +164,41 @@ def test_an_upload_that_the_proxy_lets_through_has_a_place_on_the_disk() -> None
     mlflow = SERVICES["mlflow"]
     volume, place = mlflow["volumes"][0].split(":")
     assert volume in FILE["volumes"] and mlflow["environment"]["TMPDIR"] == place
-    assert f"mkdir --mode=1777 {place}" in (ROOT / "Dockerfile").read_text(), "whoever it runs as may write there"
+    made = re.search(r"install -d -m 1777 (.*)", (ROOT / "Dockerfile").read_text())
+    assert made and place in made[1].split(), "whoever it runs as may write there"
 
 
-def test_settings_are_those_of_goku_up() -> None:
+def test_settings_are_those_of_goku_up(tmp_path: Path) -> None:
     """What `goku up` sets for safety, a team's servers have as well: by the file, or by the image."""
-    from goku_core.services.servers import QUIET
-
     image = (ROOT / "Dockerfile").read_text()
     for server, prefix in {"prefect": "PREFECT_", "mlflow": "MLFLOW_"}.items():
         given = SERVICES[server]["environment"]
-        for name, value in QUIET.items():
+        for name, value in servers.QUIET.items():
             if name.startswith((prefix, "DO_NOT")):
                 assert given.get(name) == value or f"{name}={value}" in image
+    pages = "PREFECT_UI_API_URL"
+    assert servers.environment(tmp_path, "http://127.0.0.1:4200/api")[pages] == "/api", "as seen from elsewhere too"
+    assert SERVICES["prefect"]["environment"][pages] == "/api"
     assert SERVICES["prefect"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
     assert SERVICES["worker"]["environment"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
+
+
+def test_places_of_killed_trainings_are_free_again_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    """Their leases are files, and the files are not the container's own."""
+    lease, home = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", SERVICES["prefect"]["environment"]["PREFECT_HOME"]
+    assert SERVICES["prefect"]["environment"][lease] == servers.environment(tmp_path, "")[lease]
+    (volume,) = (one.split(":")[0] for one in SERVICES["prefect"]["volumes"] if one.split(":")[1] == home)
+    assert volume in FILE["volumes"]
+    made = (ROOT / "Dockerfile").read_text()
+    assert f"install -d -m 1777 {home}" in made, "a new volume has owner and mode of the image's folder"
+
+
+def test_every_pool_of_a_deployment_has_a_worker() -> None:
+    program, *words = SERVICES["worker"]["command"][1:]
+    assert (program, words[0]) == ("-m", "flows.worker")
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    wanted = {one["work_pool"]["name"] for one in declared}
+    assert set(words[1 : words.index("--name")]) == wanted == set(servers.POOLS)
 
 
 def test_secrets_reach_a_program_and_nothing_else(tmp_path: Path) -> None:

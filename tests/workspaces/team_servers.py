@@ -119,8 +119,9 @@ class Team:
         }
         for written, name in hosts.items():
             text = text.replace(written, f"127.0.0.1:{self.ports[name]}")
-        places = {"/run/secrets": str(self.secrets), "/tmp": f"{self.folder}/tmp", "/work": f"{self.folder}/work"}
-        return re.sub("^(/run/secrets|/tmp|/work)(?=/|$)", lambda found: places[found[0]], text)
+        places = {"/run/secrets": str(self.secrets)}
+        places |= {own: f"{self.folder}{own}" for own in ("/tmp", "/work", "/var/lib/prefect")}
+        return re.sub(f"^({'|'.join(places)})(?=/|$)", lambda found: places[found[0]], text)
 
     def start(self, service: str, *words: str, user: str | None = None, **more: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{service}.log").open("wb")
