@@ -74,6 +74,16 @@ def test_workers_do_not_make_pools_from_another_template() -> None:
         assert "--no-create-pool-if-not-found" in container["command"]
 
 
+def test_a_run_starts_by_prefects_command_whatever_the_image_starts_with() -> None:
+    """Kubernetes puts `args` behind the image's own entrypoint, and that is `goku`, which has no command `prefect`."""
+    (container,) = asyncio.run(manifest({}))["spec"]["template"]["spec"]["containers"]
+    assert container["args"][0] == "prefect"
+    (program,) = container["command"]
+    image = (ROOT / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["goku"]' in image and f"/usr/local/bin/{program}\n" in image
+    assert (ROOT / "infra" / program).read_text().rstrip().endswith('exec "$@"')
+
+
 def test_what_waits_for_gpus_tolerates_their_nodes_and_spot_is_never_for_training() -> None:
     for flow, pool in DECLARED.items():
         tolerated = {one["key"] for one in pool["job_variables"].get("tolerations", [])}

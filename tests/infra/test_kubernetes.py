@@ -200,6 +200,22 @@ def test_places_of_killed_trainings_are_free_again_after_a_restart_of_the_server
     assert server["spec"]["strategy"]["type"] == "Recreate", "two servers at once would both take leases back"
 
 
+def test_prefects_server_may_write_its_pages() -> None:
+    """It copies them at the start, by default into the image, which cannot be written to: then there is no page."""
+    servers = [one for one in written() if one["metadata"]["name"] == "prefect-server" and one["kind"] == "Deployment"]
+    for container in servers[0]["spec"]["template"]["spec"]["containers"]:
+        said = {one["name"]: one.get("value", "") for one in container["env"]}
+        pages = Path(said["PREFECT_SERVER_UI_STATIC_DIRECTORY"])
+        assert any(pages.is_relative_to(mount["mountPath"]) for mount in container["volumeMounts"])
+
+
+def test_the_image_has_what_the_presets_use() -> None:
+    """A pretrained VAE comes through diffusers, which is in no other part of the installation."""
+    page = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text()
+    (extras,) = re.findall(r"--build-arg EXTRAS=(\S+)", page)
+    assert {"kuberay", "kubernetes", "team", "pretrained"} <= set(extras.split(","))
+
+
 ROLES = {role: Pod({COMPONENT: role}) for role in ("trainer", "curator", "judge", "flow")}
 MLFLOW = Pod({"app.kubernetes.io/name": "mlflow", COMPONENT: "server"})
 PREFECT = Pod({"app.kubernetes.io/name": "prefect-server", COMPONENT: "server"})
