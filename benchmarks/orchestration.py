@@ -7,10 +7,11 @@ mlflow    `goku run --no-flow`: tracking besides
 dvc       `dvc repro`: a process for each cell besides, and DVC's hashes and lock
 prefect   `goku run` on a server and under a flow, a process for each cell
 An engine's share is what its side takes beyond the side it adds to (mlflow beyond platform; dvc and prefect beyond mlflow),
-in parts of the bare line. Beside wall time stands processor time, of servers and workers too, which other programs on the machine do
-not change (where the kernel keeps an account: Linux, as root). Prefect's server is up before (`goku bench up` measures its start). Without options the demo's
-parameters are run (an hour on two cores); --quick takes the smoke parameters, whose stages work for seconds: there the
-seconds of an engine mean something and their share does not, so it is also given as a share of --line seconds.
+in parts of the bare line. Beside wall time stands processor time, of servers and workers too, which other programs on the
+machine do not change (where the kernel keeps an account: Linux, as root). Prefect's server is up before (`goku bench up`
+measures its start). Without options the demo's parameters are run (an hour on two cores); --quick takes the smoke parameters,
+whose stages work for seconds: there the seconds of an engine mean something and their share does not, so it is also given as
+a share of --line seconds.
 """
 
 from __future__ import annotations
