@@ -7,9 +7,11 @@ mlflow    `goku run --no-flow`: tracking besides
 dvc       `dvc repro`: a process for each cell besides, and DVC's hashes and lock
 prefect   `goku run` on a server and under a flow, a process for each cell
 An engine's share is what its side takes beyond the side it adds to (mlflow beyond platform; dvc and prefect beyond mlflow),
-in parts of the bare line. Prefect's server is up before (`goku bench up` measures its start). Without options the demo's
-parameters are run (an hour on two cores); --quick takes the smoke parameters, whose stages work for seconds: there the
-seconds of an engine mean something and their share does not, so it is also given as a share of --line seconds.
+in parts of the bare line. Beside wall time stands processor time, of servers and workers too, which other programs on the
+machine do not change (where the kernel keeps an account: Linux, as root). Prefect's server is up before (`goku bench up`
+measures its start). Without options the demo's parameters are run (an hour on two cores); --quick takes the smoke parameters,
+whose stages work for seconds: there the seconds of an engine mean something and their share does not, so it is also given as
+a share of --line seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.measuring.account import Account
 from benchmarks.measuring.options import parser, settle
 from benchmarks.measuring.result import Result
 
@@ -53,6 +57,13 @@ for cell in line.cells(config.load_params()):
 """
 
 
+class Spent(NamedTuple):
+    """Seconds of a side: on the wall, and of processors (None where nobody counts them)."""
+
+    wall: float
+    cpu: float | None
+
+
 def main(arguments: list[str] | None = None) -> Result:
     options = parser("orchestration", __doc__)
     options.add_argument("--line", type=float, default=602.0, help="seconds of the default line, for --quick [602]")
@@ -63,47 +74,53 @@ def main(arguments: list[str] | None = None) -> Result:
     else:
         options.preset = "nano"
     result = Result("orchestration", CLAIM, options)
-    calls: dict[str, Callable[[Path], float]] = {
-        "bare": lambda place: _timed([sys.executable, "-c", BARE], place),
-        "platform": lambda place: _timed([sys.executable, "-c", PLATFORM], place),
-        "mlflow": lambda place: _timed([*goku(), "run", "--no-flow"], place),
-        "dvc": lambda place: _timed([*_engine("dvc"), "repro"], place),
+    calls: dict[str, Callable[[Path, Account], Spent]] = {
+        "bare": lambda place, account: _timed([sys.executable, "-c", BARE], place, account),
+        "platform": lambda place, account: _timed([sys.executable, "-c", PLATFORM], place, account),
+        "mlflow": lambda place, account: _timed([*goku(), "run", "--no-flow"], place, account),
+        "dvc": lambda place, account: _timed([*_engine("dvc"), "repro"], place, account),
         "prefect": _under_prefect,
     }
-    took: dict[str, list[float]] = {side: [] for side in options.sides}
+    took: dict[str, list[Spent]] = {side: [] for side in options.sides}
     for repeat in range(options.repeats or 1):
         for side in options.sides:
             result.say(f"{side}, repeat {repeat + 1}")
             with tempfile.TemporaryDirectory(prefix=f"goku-{side}-") as folder:
-                place = _workspace(Path(folder) / "w", options)
-                took[side].append(calls[side](place))
+                place, account = _workspace(Path(folder) / "w", options), Account()
+                took[side].append(calls[side](place, account))
+                account.close()
     _report(result, took)
     result.finish()
     return result
 
 
-def _report(result: Result, took: dict[str, list[float]]) -> None:
-    best = {side: min(seconds) for side, seconds in took.items()}
-    for side, seconds in took.items():
+def _report(result: Result, took: dict[str, list[Spent]]) -> None:
+    wall = {side: min(spent.wall for spent in all_) for side, all_ in took.items()}
+    cpu = {side: min(spent.cpu for spent in all_ if spent.cpu is not None) for side, all_ in took.items()
+           if any(spent.cpu is not None for spent in all_)}  # fmt: skip
+    for side, all_ in took.items():
+        seconds = [spent.wall for spent in all_]
         row: dict[str, object] = {
             "case": result.options.preset,
             "side": side,
-            "median_s": best[side],
+            "median_s": wall[side],
             "seconds": seconds,
         }
-        before = ADDED.get(side)
-        if before in best and "bare" in best:
-            added = best[side] - best[before]
-            row |= {"beyond": before, "added_s": added, "percent_of_bare": 100 * added / best["bare"]}
-            if result.options.preset != "nano":
-                row["percent_of_default_line"] = 100 * added / result.options.line
+        row |= {"cpu_s": cpu[side]} if side in cpu else {}
+        row |= {"beyond": ADDED[side]} if side in ADDED else {}
+        for name, least in (("wall", wall), ("cpu", cpu)):
+            if {side, ADDED.get(side), "bare"} <= least.keys():
+                added = least[side] - least[ADDED[side]]
+                row |= {f"added_{name}_s": added, f"{name}_percent_of_bare": 100 * added / least["bare"]}
+                if result.options.preset != "nano":
+                    row[f"{name}_percent_of_default_line"] = 100 * added / result.options.line
         result.rows.append(row)
     for driver in ("dvc", "prefect"):
-        if {driver, "bare"} <= best.keys():
-            ratio = best["bare"] / best[driver]
+        if {driver, "bare"} <= wall.keys():
+            ratio = wall["bare"] / wall[driver]
             result.ratios.append({"case": result.options.preset, "side": driver, "against": "bare", "ratio": ratio,
                                   "low": ratio, "high": ratio, "repeats": len(took[driver])})  # fmt: skip
-    result.note("median_s is the least of the repeats: what else the machine does only adds")
+    result.note("median_s and cpu_s are the least of the repeats: what else the machine does only adds")
 
 
 def _workspace(place: Path, options: argparse.Namespace) -> Path:
@@ -113,27 +130,30 @@ def _workspace(place: Path, options: argparse.Namespace) -> Path:
     return place
 
 
-def _under_prefect(place: Path) -> float:
+def _under_prefect(place: Path, account: Account) -> Spent:
     ports = [str(free_port()), str(free_port())]
     up = [*goku(), "up", "--prefect-port", ports[0], "--mlflow-port", ports[1], "--timeout", "300"]
-    _timed(up, place)
+    _timed(up, place, account)
     try:
-        return _timed([*goku(), "run"], place)
+        return _timed([*goku(), "run"], place, account)
     finally:
-        _timed([*goku(), "down", "--grace", "5"], place)
+        _timed([*goku(), "down", "--grace", "5"], place, account)
 
 
-def _timed(command: list[str], place: Path) -> float:
+def _timed(command: list[str], place: Path, account: Account) -> Spent:
     kept = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
     quiet = {"PYTHONPATH": str(place), "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
     quiet["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    start = time.monotonic()
-    done = subprocess.run(command, cwd=place, env=kept | quiet, check=False, capture_output=True, text=True)
+    before, start = account.seconds(), time.monotonic()
+    done = subprocess.run(
+        command, cwd=place, env=kept | quiet, check=False, capture_output=True, text=True, preexec_fn=account.enter
+    )
     if done.returncode:
         raise SystemExit(
             f"{' '.join(command[:4])} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
         )
-    return time.monotonic() - start
+    after = account.seconds()
+    return Spent(time.monotonic() - start, None if before is None or after is None else after - before)
 
 
 def goku() -> list[str]:
