@@ -121,6 +121,10 @@ def _report(result: Result, took: dict[str, list[Spent]]) -> None:
             result.ratios.append({"case": result.options.preset, "side": driver, "against": "bare", "ratio": ratio,
                                   "low": ratio, "high": ratio, "repeats": len(took[driver])})  # fmt: skip
     result.note("median_s and cpu_s are the least of the repeats: what else the machine does only adds")
+    if max(result.load_before[0], *os.getloadavg()[:1]) > os.cpu_count():
+        result.note(
+            "other programs worked beside it: wall times and their ratios say nothing here, processor time does"
+        )
 
 
 def _workspace(place: Path, options: argparse.Namespace) -> Path:
