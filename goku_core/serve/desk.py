@@ -21,7 +21,7 @@ from goku_core.serve.dispatch import Dispatcher
 from goku_core.serve.limits import Limits
 from goku_core.serve.metrics import Metrics
 from goku_core.serve.orders import Fault, FaultCode, ModelCard, Order, Refused, Result, State, Ticket, Upload
-from goku_core.serve.shelf import ALIAS, Settled, Shelf
+from goku_core.serve.shelf import Settled, Shelf
 from goku_core.serve.speed import Speed
 from goku_core.serve.uploads import Uploads
 
@@ -44,7 +44,7 @@ class Desk:
         workspace: Path,
         limits: Limits | None = None,
         device: str = "auto",
-        model: str = ALIAS,
+        model: str = "champion",
         log_prompts: bool = False,
     ) -> None:
         self.workspace, self.limits, self.model, self.log_prompts = workspace, limits or Limits(), model, log_prompts
